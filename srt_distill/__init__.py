@@ -1,0 +1,1 @@
+"""srt_distill: adapt a Vision Transformer to unlabeled images by distilling the Stochastic Resonance Transformer."""

@@ -1,0 +1,41 @@
+"""The one idea everything speaks: a feature extractor is a function.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+
+The teacher, the student, SRT over either of them and every baseline are extractors; SRT takes one and is one. Evaluators
+take an extractor and know nothing else. The patch side is not carried about: it is H / h.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Extractor = Callable[[Tensor], tuple[Tensor, ...]]
+"""Normalised images (B, 3, H, W) to a tuple of feature maps (B, C, h, w), one per chosen layer."""
+
+
+def strides(images: Tensor, maps: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Pixels per token of each map, from the shapes alone.
+
+    Args:
+        images: (B, 3, H, W) the extractor's input.
+        maps: its output, each (B, C, h, w).
+
+    Returns:
+        One stride a map: the patch side of a plain ViT, the layer's stride in a hierarchical network.
+
+    Raises:
+        ValueError: If a map is not the image divided by one whole number along both axes.
+    """
+    height, width = images.shape[-2:]
+    found = []
+    for features in maps:
+        rows, columns = features.shape[-2:]
+        stride = height // rows
+        if (rows * stride, columns * stride) != (height, width):
+            raise ValueError(
+                f"a feature map of {rows}x{columns} tokens does not tile an image of {height}x{width} pixels; "
+                "resize or crop the image to a multiple of the patch side first"
+            )
+        found.append(stride)
+    return tuple(found)
