@@ -1,0 +1,176 @@
+"""Which sub-patch shifts, how an image is shifted, and how a token map is shifted back.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, d shift radius in pixels.
+
+A shift (dy, dx) moves the picture down by dy and right by dx pixels. Shifting a token map back means, literally: repeat
+every token over its p x p pixels, move those pixels by (-dy, -dx), and average each p x p cell (paper, Sect. 2.1 and
+Algorithm 1). Because |dy|, |dx| < p, a cell then holds pixels of at most two tokens along each axis, so the whole
+operation is two taps an axis whose weights are counted pixels: nothing is ever brought to pixel resolution.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Shift = tuple[int, int]
+"""(dy, dx) in pixels."""
+
+Border = Literal["edge", "zeros", "zeros_counted", "reference"]
+"""What lies beyond the frame, for images and for token maps alike.
+
+edge: the outermost pixel, and token, repeated (the paper's "edge-padded shift"); the weights of a token sum to 1.
+zeros: nothing, and the sum is divided by the number of shifts, so tokens at the border come out too small.
+zeros_counted: nothing, and every pixel is divided by the number of shifts that reached it (n_b of Algorithm 1).
+reference: as `zeros`, with the unshifted view counted twice: what the authors' public code computes. For parity only.
+"""
+
+
+def grid_shifts(radius: int, border: Border = "edge") -> tuple[Shift, ...]:
+    """All (2d+1)² integer shifts of up to `radius` pixels (paper, Algorithm 1), in reading order.
+
+    Args:
+        radius: d, in pixels; the paper's "perturbation level". 0 gives the single unshifted view.
+        border: Under "reference" the identity is listed a second time, as the authors' code counts it.
+
+    Raises:
+        ValueError: If the radius is negative.
+    """
+    if radius < 0:
+        raise ValueError(f"shift radius {radius} is negative; use 0 for a single pass or a positive number of pixels")
+    offsets = range(-radius, radius + 1)
+    shifts = tuple((dy, dx) for dy in offsets for dx in offsets)
+    return (*shifts, (0, 0)) if border == "reference" else shifts
+
+
+def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tuple[Shift, ...]:
+    """Draw distinct shifts that cover the grid evenly, every one of the (2d+1)² equally likely.
+
+    A rank-1 lattice of `num_shifts` points is moved by one uniform offset modulo 2d+1 along both axes. Whatever the
+    lattice, each of its points is then uniform over the grid, so a target averaged over the draw is an unbiased
+    estimate of the full average; the lattice only makes the draws of one step unlike each other, which lowers the
+    variance below that of independent draws.
+
+    Args:
+        radius: d, in pixels.
+        num_shifts: k, how many shifts to draw.
+        generator: Source of the random offset.
+
+    Raises:
+        ValueError: If `num_shifts` is not between 1 and (2d+1)².
+    """
+    side = 2 * radius + 1
+    if not 1 <= num_shifts <= side * side:
+        raise ValueError(
+            f"{num_shifts} shifts a step cannot be drawn from the {side * side} of radius {radius}; "
+            f"choose 1 to {side * side}"
+        )
+    step = next(s for s in sorted(range(1, side + 1), key=lambda s: abs(s - 0.618 * side)) if math.gcd(s, side) == 1)
+    oy, ox = (int(v) for v in torch.randint(side, (2,), generator=generator))
+    lattice = ((i * side // num_shifts, i * step) for i in range(num_shifts))
+    return tuple(((y + oy) % side - radius, (x + ox) % side - radius) for y, x in lattice)
+
+
+def pad_images(images: Float[Tensor, "B C H W"], radius: int, border: Border) -> Float[Tensor, "B C H2 W2"]:
+    """Pad by `radius` pixels on every side: repeated edge pixels for "edge", zeros for the other borders."""
+    if radius == 0:
+        return images
+    mode = "replicate" if border == "edge" else "constant"
+    return F.pad(images, (radius, radius, radius, radius), mode=mode)
+
+
+def slice_view(
+    padded: Float[Tensor, "B C H2 W2"], shift: Shift, margin: int, size: tuple[int, int]
+) -> Float[Tensor, "B C H W"]:
+    """The image moved by `shift`, as a slice of the padded image: no pixel is copied.
+
+    Args:
+        padded: Image with `margin` more pixels on every side.
+        shift: (dy, dx) in pixels, no larger than `margin`.
+        margin: Pixels round the image.
+        size: (H, W) of the view.
+    """
+    top, left = margin - shift[0], margin - shift[1]
+    return padded[..., top : top + size[0], left : left + size[1]]
+
+
+def axis_taps(
+    shift: int, num_tokens: int, patch: int, border: Border, radius: int
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Weights that move a row of tokens back by `shift` pixels: out[r] = stay[r]·F[r] + move[r]·F[r + sign(shift)].
+
+    Args:
+        shift: Pixels along this axis, |shift| < patch.
+        num_tokens: n, tokens along this axis.
+        patch: p, pixels per token along this axis.
+        border: Rule at the first and last token.
+        radius: d; under "zeros_counted" the grid of shifts -d…d that will be averaged.
+
+    Returns:
+        stay and move, each (n,), float64. Under "edge" they sum to 1; inside the frame they are 1-|s|/p and |s|/p.
+    """
+    pixels = torch.arange(num_tokens * patch)
+    source = pixels + shift
+    if border == "edge":
+        source = source.clamp(0, num_tokens * patch - 1)
+    token, home = source.div(patch, rounding_mode="floor"), pixels // patch
+    inside = (source >= 0) & (source < num_tokens * patch)
+    weight = inside.double()
+    if border == "zeros_counted":
+        last = num_tokens * patch - 1
+        reached = 2 * radius + 1 - (radius - pixels).clamp(min=0) - (radius - (last - pixels)).clamp(min=0)
+        weight = weight * (2 * radius + 1) / reached
+    stay = (weight * (token == home)).view(num_tokens, patch).mean(1)
+    move = (weight * (token != home)).view(num_tokens, patch).mean(1)
+    return stay, move
+
+
+def unshift_tokens(
+    features: Float[Tensor, "B C h w"], shift: Shift, patch: int, border: Border = "edge", radius: int = 0
+) -> Float[Tensor, "B C h w"]:
+    """Move a token map back by a sub-patch shift and pool it onto its grid again (paper, Eq. 2; closed form).
+
+    The mean of the results over `grid_shifts(radius, border)` is the SRT feature map under every border rule.
+
+    Args:
+        features: (B, C, h, w) extracted from the image moved by `shift`.
+        shift: (dy, dx) in pixels.
+        patch: p, pixels per token along both axes.
+        border: What lies beyond the frame.
+        radius: d of the full grid; needed by "zeros_counted" alone.
+
+    Raises:
+        ValueError: If a shift is not smaller than the patch.
+    """
+    if max(abs(shift[0]), abs(shift[1])) >= patch:
+        raise ValueError(
+            f"shift {shift} is not smaller than the patch side {patch}; a whole patch adds no sub-token "
+            f"information: use a shift radius of at most {patch - 1}"
+        )
+    for axis, step in ((-2, shift[0]), (-1, shift[1])):
+        # the counted border re-weights unshifted tokens too: pixels near the frame's edge were reached less often
+        if step == 0 and border != "zeros_counted":
+            continue
+        stay, move = axis_taps(step, features.shape[axis], patch, border, radius)
+        shape = (-1, 1) if axis == -2 else (1, -1)
+        stay, move = (weight.to(features).view(shape) for weight in (stay, move))
+        # a token rolled in from the far side always meets a weight of 0
+        features = stay * features + move * features.roll(-1 if step > 0 else 1, axis)
+    return features
+
+
+def check_product_grid(shifts: Sequence[Shift], radius: int, border: Border) -> None:
+    """Refuse a shift set whose per-pixel counts are not those of the full grid.
+
+    Raises:
+        ValueError: If the border is "zeros_counted" and `shifts` is not the full grid of `radius`.
+    """
+    if border == "zeros_counted" and sorted(shifts) != list(grid_shifts(radius)):
+        raise ValueError(
+            f"border 'zeros_counted' needs all {(2 * radius + 1) ** 2} shifts of radius {radius}, not {len(shifts)}; "
+            "use border 'edge' with sampled shifts"
+        )

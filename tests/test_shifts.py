@@ -1,0 +1,94 @@
+"""Which shifts, and shifting token maps back."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srt_distill.shifts import draw_shifts, grid_shifts, pad_images, slice_view, unshift_tokens
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 7])
+def test_grid_has_every_shift_once(radius):
+    shifts = grid_shifts(radius)
+    assert len(set(shifts)) == len(shifts) == (2 * radius + 1) ** 2
+    assert max(abs(v) for shift in shifts for v in shift) == radius
+
+
+def test_reference_grid_counts_the_identity_twice():
+    counts = Counter(grid_shifts(3, "reference"))
+    assert sum(counts.values()) == 50
+    assert counts[(0, 0)] == 2
+
+
+def test_negative_radius_is_refused():
+    with pytest.raises(ValueError, match="shift radius -1 is negative"):
+        grid_shifts(-1)
+
+
+@given(radius=st.integers(1, 5), data=st.data())
+def test_drawn_shifts_are_distinct_and_on_the_grid(radius, data):
+    num = data.draw(st.integers(1, (2 * radius + 1) ** 2))
+    seed = data.draw(st.integers(0, 2**31))
+    shifts = draw_shifts(radius, num, torch.Generator().manual_seed(seed))
+    assert len(set(shifts)) == num
+    assert set(shifts) <= set(grid_shifts(radius))
+    assert shifts == draw_shifts(radius, num, torch.Generator().manual_seed(seed))
+
+
+def test_drawn_shifts_are_uniform_over_the_grid():
+    draws = Counter()
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4900):
+        draws.update(draw_shifts(3, 4, generator))
+    expected = 4900 * 4 / 49
+    chi_squared = sum((draws[s] - expected) ** 2 / expected for s in grid_shifts(3))
+    assert chi_squared < 93  # p < 1e-4 with 48 degrees of freedom
+
+
+@pytest.mark.parametrize("num", [0, 50])
+def test_impossible_number_of_shifts_is_refused(num):
+    with pytest.raises(ValueError, match="choose 1 to 49"):
+        draw_shifts(3, num, torch.Generator())
+
+
+def test_view_moves_the_picture_down_and_right():
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 2, 3] = 1
+    view = slice_view(pad_images(image, 3, "edge"), (1, 2), 3, (8, 8))
+    assert view[0, 0].nonzero().tolist() == [[3, 5]]
+    assert view.untyped_storage().data_ptr() != image.untyped_storage().data_ptr()
+
+
+def test_views_share_the_padded_memory():
+    padded = pad_images(torch.rand(1, 3, 16, 16), 3, "zeros")
+    view = slice_view(padded, (-3, 2), 3, (16, 16))
+    assert view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr()
+
+
+@given(dy=st.integers(-7, 7), dx=st.integers(-7, 7))
+def test_constant_maps_are_fixed_points_with_edge_borders(dy, dx):
+    features = torch.full((1, 2, 3, 5), 0.7, dtype=torch.float64)
+    assert torch.allclose(unshift_tokens(features, (dy, dx), 8, "edge"), features, atol=1e-15)
+
+
+def test_interior_weights_are_the_closed_form():
+    features = torch.randn(1, 1, 6, 1, dtype=torch.float64)
+    out = unshift_tokens(features, (3, 0), 16, "edge")
+    assert torch.allclose(out[0, 0, :-1], 13 / 16 * features[0, 0, :-1] + 3 / 16 * features[0, 0, 1:])
+    assert torch.equal(out[0, 0, -1], features[0, 0, -1])
+
+
+def test_the_authors_zero_borders_attenuate_edges_and_corners():
+    ones = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    mean = sum(unshift_tokens(ones, s, 16, "reference") for s in grid_shifts(3, "reference")) / 50
+    assert mean[0, 0, 1, 1].item() == pytest.approx(1, abs=1e-12)
+    assert mean[0, 0, 0, 1].item() == pytest.approx(0.948, abs=5e-4)
+    assert mean[0, 0, 0, 0].item() == pytest.approx(0.898, abs=5e-4)
+
+
+def test_shift_of_a_whole_patch_is_refused():
+    with pytest.raises(ValueError, match=r"not smaller than the patch side 8.*at most 7"):
+        unshift_tokens(torch.zeros(1, 1, 2, 2), (8, 0), 8)
