@@ -1,0 +1,207 @@
+"""Label propagation: carry the first frame's masks through a video by feature similarity alone.
+
+Shape legend: N context frames, C channels, K labels (background and objects), h w tokens, p patch side in pixels.
+
+A token of the new frame takes the labels of the `top_k` context tokens most similar to it, among those of all context
+frames that lie in a square window around it. The protocol's script (DINO, eval_video_segmentation) writes this as
+exp(similarity / T) over all pairs, times a window mask, thresholded at the k-th largest and renormalised. Renormalised
+exponentials are a softmax and exp keeps order, so the same labels follow from the top-k similarities and a softmax over
+those k numbers. What is left to pay is the similarities: queries are taken in square tiles, and a tile meets only the
+context tokens its windows reach, a small share of all pairs at small patches.
+
+The two forms differ where the k-th and the next similarity are exactly equal: the script keeps all of them, we keep k.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+TILE_ROWS, TILE_COLUMNS = (
+    8,
+    26,
+)  # query tokens a step: small tiles meet fewer pairs outside the windows, large ones are quicker a pair
+RUN = 32  # keys a run in the two-stage top-k: only the runs with the largest maxima are looked into
+
+
+def propagate_labels(
+    query: Float[Tensor, "C h w"],
+    context: Float[Tensor, "N C h w"],
+    labels: Float[Tensor, "N K h w"],
+    window_radius: int | None = 12,
+    top_k: int = 5,
+    temperature: float = 0.1,
+) -> Float[Tensor, "K h w"]:
+    """Soft labels of a frame from context frames whose soft labels are known.
+
+    Args:
+        query: Features of the frame, any scale: they are compared by cosine.
+        context: Features of the context frames.
+        labels: Their soft labels.
+        window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
+        top_k: How many context tokens a query averages, over all context frames together.
+        temperature: Of the softmax over those.
+
+    Returns:
+        Weighted averages of the context's labels.
+    """
+    context_rows = F.normalize(context.float(), dim=1).permute(0, 2, 3, 1).contiguous()
+    query_rows = F.normalize(query.float(), dim=0).permute(1, 2, 0).contiguous()
+    return _propagate(query_rows, context_rows, labels, window_radius, top_k, temperature)
+
+
+def _propagate(
+    query: Float[Tensor, "h w C"],
+    context: Float[Tensor, "N h w C"],
+    labels: Float[Tensor, "N K h w"],
+    window_radius: int | None,
+    top_k: int,
+    temperature: float,
+) -> Float[Tensor, "K h w"]:
+    """`propagate_labels` on unit features with channels last."""
+    height, width, num_channels = query.shape
+    num_context, num_labels = labels.shape[:2]
+    radius = max(height, width) if window_radius is None else window_radius
+    label_rows = labels.permute(0, 2, 3, 1)
+    soft = labels.new_empty(height, width, num_labels)
+    for rows, columns in _tiles(height, width):
+        near_rows, near_columns = _reach(rows, radius, height), _reach(columns, radius, width)
+        queries = query[rows, columns].reshape(-1, num_channels)
+        keys = context[:, near_rows, near_columns].reshape(-1, num_channels)
+        similarity = (queries @ keys.T).view(len(queries), num_context, -1)
+        similarity += _window(rows, near_rows, columns, near_columns, radius, similarity)
+        best, where = _top_k(similarity.flatten(1), top_k)
+        weights = torch.softmax(best / temperature, dim=1)
+        values = label_rows[:, near_rows, near_columns].reshape(-1, num_labels)[where]
+        soft[rows, columns] = (weights[..., None] * values).sum(1).view(soft[rows, columns].shape)
+    return soft.permute(2, 0, 1)
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Tiles of the token grid, smaller at the lower and right border."""
+    for top in range(0, height, TILE_ROWS):
+        for left in range(0, width, TILE_COLUMNS):
+            yield slice(top, min(top + TILE_ROWS, height)), slice(left, min(left + TILE_COLUMNS, width))
+
+
+def _reach(span: slice, radius: int, length: int) -> slice:
+    """The tokens along one axis that lie in the window of any token of a span."""
+    return slice(max(span.start - radius, 0), min(span.stop + radius, length))
+
+
+def _window(
+    rows: slice, near_rows: slice, columns: slice, near_columns: slice, radius: int, like: Tensor
+) -> Float[Tensor, "queries 1 keys"]:
+    """What to add to the similarities of a tile: 0 inside a query's window, minus infinity outside."""
+
+    def far(span: slice, near: slice) -> Tensor:
+        queries = torch.arange(span.start, span.stop, device=like.device)
+        return (queries[:, None] - torch.arange(near.start, near.stop, device=like.device)).abs() > radius
+
+    outside = far(rows, near_rows)[:, None, :, None] | far(columns, near_columns)[None, :, None, :]
+    outside = outside.flatten(2).flatten(0, 1)[:, None]
+    return torch.zeros_like(outside, dtype=like.dtype).masked_fill_(outside, -torch.inf)
+
+
+def _top_k(
+    values: Float[Tensor, "queries keys"], k: int
+) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+    """The k largest of each row and where they are; fewer where a row is shorter.
+
+    Exact, in two stages: the k largest lie in the k runs of `RUN` values with the largest maxima, and a maximum costs
+    far less than a sort. Where a row has fewer than k finite values, the places of the others mean nothing.
+    """
+    num_values = values.shape[1]
+    k = min(k, num_values)
+    values = F.pad(values, (0, -values.shape[1] % RUN), value=-torch.inf)
+    runs = values.view(len(values), -1, RUN)
+    chosen = runs.amax(2).topk(min(k, runs.shape[1]), dim=1).indices
+    candidates = runs.gather(1, chosen[..., None].expand(-1, -1, RUN)).flatten(1)
+    best, position = candidates.topk(k, dim=1)
+    where = chosen.gather(1, position // RUN) * RUN + position % RUN
+    return best, where.clamp_(max=num_values - 1)
+
+
+class LabelPropagator:
+    """Carries soft labels through one video, frame by frame.
+
+    The context is the first frame and up to `num_context_frames` frames before the current one, those with the soft
+    labels they were given here, so that doubt is carried along instead of being rounded away.
+    """
+
+    def __init__(
+        self,
+        first_features: Float[Tensor, "C h w"],
+        first_labels: Float[Tensor, "K h w"],
+        *,
+        num_context_frames: int = 7,
+        window_radius: int | None = 12,
+        top_k: int = 5,
+        temperature: float = 0.1,
+    ) -> None:
+        """Start from the first frame.
+
+        Args:
+            first_features: Its features.
+            first_labels: Its labels, one-hot.
+            num_context_frames: How many previous frames, besides the first, are context.
+            window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
+            top_k: How many context tokens a query averages.
+            temperature: Of the softmax over those.
+        """
+        self.window_radius = window_radius
+        self.top_k = top_k
+        self.temperature = temperature
+        num_slots = 1 + num_context_frames
+        rows = self._unit_rows(first_features)
+        self._features = rows.new_empty(num_slots, *rows.shape)
+        self._labels = first_labels.new_empty(num_slots, *first_labels.shape)
+        self._features[0], self._labels[0] = rows, first_labels
+        self._num_seen = 1
+
+    def step(self, features: Float[Tensor, "C h w"]) -> Float[Tensor, "K h w"]:
+        """Soft labels of the next frame, which then becomes context itself."""
+        rows = self._unit_rows(features)
+        num_slots = len(self._features)
+        num_used = min(self._num_seen, num_slots)
+        soft = _propagate(
+            rows, self._features[:num_used], self._labels[:num_used], self.window_radius, self.top_k, self.temperature
+        )
+        if num_slots > 1:  # the oldest of the previous frames gives way; slot 0 is the first frame, for good
+            slot = 1 + (self._num_seen - 1) % (num_slots - 1)
+            self._features[slot], self._labels[slot] = rows, soft
+        self._num_seen += 1
+        return soft
+
+    @staticmethod
+    def _unit_rows(features: Float[Tensor, "C h w"]) -> Float[Tensor, "h w C"]:
+        return F.normalize(features.float(), dim=0).permute(1, 2, 0).contiguous()
+
+
+def shrink_mask(mask: UInt8[np.ndarray, "H W"], num_labels: int, size: tuple[int, int]) -> Float[Tensor, "K h w"]:
+    """A mask as one-hot labels on the token grid, by nearest neighbour.
+
+    Args:
+        mask: Object ids, all below `num_labels`.
+        num_labels: K, background included. An object that no token centre hits keeps its (empty) channel.
+        size: Token rows and columns.
+    """
+    small = np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    return F.one_hot(torch.from_numpy(small.astype(np.int64)), num_labels).permute(2, 0, 1).float()
+
+
+def harden_labels(soft: Float[Tensor, "K h w"], patch: int) -> UInt8[Tensor, "H W"]:
+    """Object ids at pixel size from soft labels on the token grid.
+
+    Bilinear upsampling by the patch side, each channel stretched to [0, 1], the largest wins. A constant channel has no
+    range to stretch and stays as it is (the script divides zero by zero there).
+    """
+    large = F.interpolate(soft[None], scale_factor=float(patch), mode="bilinear", align_corners=False)[0]
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    constant = low == high
+    stretched = torch.where(constant, large, (large - low) / torch.where(constant, 1.0, high - low))
+    return stretched.argmax(0).to(torch.uint8)
