@@ -1,0 +1,29 @@
+"""Backbones: the only room that knows timm.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+
+A backbone is a plain timm model: no wrapper class, no renamed keys. This package loads one (from the hub, a folder or
+a release file), describes it, reads feature maps off it, rebuilds it without weights and writes it out again.
+"""
+
+from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, describe_backbone
+from srt_distill.backbone.loading import load_backbone
+from srt_distill.backbone.names import nearest_models
+from srt_distill.backbone.parameters import TrainablePart, hash_weights, select_trainable
+from srt_distill.backbone.position import PositionEmbedding
+from srt_distill.backbone.saving import backbone_config, build_backbone, save_backbone
+
+__all__ = [
+    "BackboneInfo",
+    "FeatureExtractor",
+    "PositionEmbedding",
+    "TrainablePart",
+    "backbone_config",
+    "build_backbone",
+    "describe_backbone",
+    "hash_weights",
+    "load_backbone",
+    "nearest_models",
+    "save_backbone",
+    "select_trainable",
+]

@@ -1,0 +1,1 @@
+"""Tests of srt_distill.backbone."""
