@@ -1,1 +1,1 @@
-"""Scores of an extractor: DAVIS label propagation and its J and F. Knows extractors, and nothing of where they are from."""
+"""Scores of an extractor: DAVIS label propagation with its J and F. Knows extractors and not where they come from."""

@@ -190,7 +190,7 @@ def shrink_mask(mask: UInt8[np.ndarray, "H W"], num_labels: int, size: tuple[int
         num_labels: K, background included. An object that no token centre hits keeps its (empty) channel.
         size: Token rows and columns.
     """
-    small = np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    small = np.asarray(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
     return F.one_hot(torch.from_numpy(small.astype(np.int64)), num_labels).permute(2, 0, 1).float()
 
 
