@@ -1,0 +1,145 @@
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from srt_distill.visualization import visualize, visualize_propagation
+from srt_distill.visualization.gallery import resize_to_patches
+from srt_distill.visualization.writers import write_mp4
+
+STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2)}
+
+
+def colour_tokens(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Two layers of token maps: mean colours of patches of 8 pixels, and their squares."""
+    tokens = F.avg_pool2d(images, 8)
+    features = torch.cat([tokens, tokens.roll(1, 2)], dim=1)
+    return features, features.square()
+
+
+def colour_pixels(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same features at pixel resolution."""
+    features = torch.cat([images, images.roll(8, 2)], dim=1)
+    return features, features.square()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    path = tmp_path / "in" / "photo.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).resize((90, 60), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def test_one_image_gives_the_figures_of_the_paper(photo, tmp_path):
+    methods = {"teacher": colour_tokens, "SRT": colour_pixels}
+    written = visualize(
+        methods,
+        [photo],
+        tmp_path / "out",
+        **STATISTICS,
+        patch=8,
+        layer_names=("first", "second"),
+        single="teacher",
+        ensemble="SRT",
+        short_side=64,
+    )
+    assert [path.name for path in written] == ["photo-pca.png", "photo-noise.png", "photo-resized.png"]
+    widths = [Image.open(path).width for path in written]
+    assert all(Image.open(path).height >= 2 * 64 for path in written)
+    assert 3 * 96 <= widths[0] < 4 * 96 <= widths[2], "three columns of 96 pixels, four in the resizing figure"
+
+
+def test_without_an_ensemble_there_is_only_the_pca_figure_and_folders_get_a_sheet(photo, tmp_path):
+    Image.open(photo).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(photo.with_name("turned.png"))
+    written = visualize(
+        {"teacher": colour_tokens}, [photo.parent], tmp_path / "out", **STATISTICS, patch=8, layer_names=("a", "b")
+    )
+    assert [path.name for path in written] == ["photo-pca.png", "turned-pca.png", "contact-sheet.png"]
+
+
+def test_extractors_are_given_normalised_images_in_multiples_of_the_patch(photo, tmp_path):
+    seen = []
+
+    def spy(images):
+        seen.append(images)
+        return (F.avg_pool2d(images, 8),)
+
+    visualize({"spy": spy}, [photo], tmp_path, **STATISTICS, patch=8, short_side=32)
+    pixels = np.asarray(resize_to_patches(Image.open(photo), 32, 8))
+    assert pixels.shape == (32, 48, 3)
+    np.testing.assert_allclose(seen[0][0, 1].numpy(), (pixels[..., 1] / 255 - 0.4) / 0.2, atol=1e-5)
+
+
+def test_a_video_becomes_an_animation_under_one_projection(tmp_path):
+    frames = [np.full((32, 48, 3), 0, np.uint8) for _ in range(6)]
+    for i, frame in enumerate(frames):
+        frame[:, : 8 * (i + 1)] = (200, 40 * i, 10)
+    write_mp4(tmp_path / "clip.mp4", frames)
+    written = visualize(
+        {"teacher": colour_tokens},
+        [tmp_path / "clip.mp4"],
+        tmp_path / "out",
+        **STATISTICS,
+        patch=8,
+        layer_names=("a", "b"),
+        short_side=32,
+        every=2,
+    )
+    assert [path.name for path in written] == ["clip-pca.mp4", "clip-pca.gif"]
+    with av.open(str(written[0])) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 3
+    assert Image.open(written[1]).n_frames == 3
+
+
+def test_a_broken_image_is_named_and_passed_over(photo, tmp_path):
+    (photo.parent / "broken.png").write_bytes(b"not a picture")
+    arguments = {**STATISTICS, "patch": 8, "layer_names": ("a", "b")}
+    with pytest.warns(UserWarning, match=r"broken\.png.*passed over"):
+        written = visualize({"teacher": colour_tokens}, [photo.parent], tmp_path / "out", **arguments)
+    assert [path.name for path in written] == ["photo-pca.png"]
+    with pytest.warns(UserWarning), pytest.raises(OSError, match=r"broken\.png"):
+        visualize({"teacher": colour_tokens}, [photo.parent / "broken.png"], tmp_path / "out", **arguments)
+
+
+def test_sources_of_one_name_do_not_overwrite_each_other(photo, tmp_path):
+    arguments = {**STATISTICS, "patch": 8, "layer_names": ("a", "b")}
+    written = visualize({"teacher": colour_tokens}, [photo, photo.parent], tmp_path / "out", **arguments)
+    assert [path.name for path in written[:2]] == ["photo-pca.png", "photo-2-pca.png"]
+
+
+def test_what_cannot_be_drawn_is_refused(photo, tmp_path):
+    arguments = {**STATISTICS, "patch": 8}
+    methods = {"teacher": colour_tokens}
+    with pytest.raises(ValueError, match="no extractor is named 'SRT'; the names are teacher"):
+        visualize(methods, [photo], tmp_path, **arguments, single="teacher", ensemble="SRT")
+    with pytest.raises(ValueError, match="2 maps for 1 layer names"):
+        visualize(methods, [photo], tmp_path, **arguments)
+    with pytest.raises(ValueError, match="name at least one"):
+        visualize(methods, [], tmp_path, **arguments)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        visualize(methods, [tmp_path / "nowhere"], tmp_path, **arguments)
+    with pytest.raises(ValueError, match="short side of 3 pixels is less than a patch of 8"):
+        visualize(methods, [photo], tmp_path, **arguments, short_side=3)
+
+
+def test_propagation_is_drawn_as_a_sheet_and_as_videos(tmp_path):
+    frames = [np.full((32, 48, 3), 90, np.uint8) for _ in range(5)]
+    moving = []
+    for i in range(5):
+        moving.append(np.zeros((32, 48), np.uint8))
+        moving[-1][8:24, 4 * i : 4 * i + 16] = 1
+    still = [moving[0]] * 5
+    written = visualize_propagation(frames, {"truth": moving, "student": still}, tmp_path / "clip", num_shown=3)
+    assert [path.name for path in written] == ["clip.png", "clip.mp4", "clip.gif"]
+    sheet = np.asarray(Image.open(written[0]))
+    tinted = (sheet == (128, 0, 0)).all(-1)
+    assert tinted.any() and sheet.shape[0] >= 3 * 32
+    assert Image.open(written[2]).n_frames == 5
+    with pytest.raises(ValueError, match="student has 2 masks for 5 frames"):
+        visualize_propagation(frames, {"student": still[:2]}, tmp_path / "clip")
+    with pytest.raises(ValueError, match="at least one of each"):
+        visualize_propagation([], {"student": []}, tmp_path / "clip")
