@@ -2,7 +2,7 @@
 
 Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
 
-The teacher, the student, SRT over either of them and every baseline are extractors; SRT takes one and is one. Evaluators
+The teacher, the student, SRT over either and every baseline are extractors; SRT takes one and is one. Evaluators
 take an extractor and know nothing else. The patch side is not carried about: it is H / h.
 """
 

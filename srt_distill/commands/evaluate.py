@@ -1,0 +1,111 @@
+"""`srt-distill evaluate`: any backbone on DAVIS label propagation.
+
+Shape legend: none.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from srt_distill.backbone import PositionEmbedding
+from srt_distill.commands.single_layer import (
+    Features,
+    Normalization,
+    choose_device,
+    choose_normalization,
+    make_method,
+)
+from srt_distill.evaluation.davis import evaluate_davis
+from srt_distill.runs import open_backbone
+from srt_distill.shifts import Border
+
+
+def evaluate(
+    backbone: str,
+    data: Path,
+    output: Path,
+    weights: str | None = None,
+    position_embedding: PositionEmbedding = "timm",
+    layer: int = -1,
+    norm: bool = True,
+    shift_radius: int = 0,
+    border: Border = "edge",
+    views_per_batch: int = 1,
+    normalization: Normalization = "auto",
+    split: str = "val",
+    year: str = "2017",
+    sequences: list[str] | None = None,
+    scale: float = 1.0,
+    size_multiple: int = 64,
+    num_context_frames: int = 7,
+    window_radius: int | None = 12,
+    top_k: int = 5,
+    temperature: float = 0.1,
+    device: str = "auto",
+    num_workers: int = 2,
+) -> None:
+    """Score a backbone on DAVIS semi-supervised video object segmentation by label propagation.
+
+    The first mask is carried from frame to frame along the similarity of features alone: no training, no head.
+    Writes palette masks, the two official CSV tables and results.json. A sequence finished under the same settings is
+    not computed again. The protocol is DINO's, which the paper follows; every number of it is an option.
+
+    Args:
+        backbone: A run folder or .ckpt (its student), an exported folder, `local-dir:`, `hf-hub:` or a timm model name.
+        data: DAVIS folder with JPEGImages, Annotations and ImageSets.
+        output: Folder for masks and tables.
+        weights: Weights file for a timm model name: .safetensors, or .pth incl. DINO, DINOv2, MAE and DeiT releases.
+        position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
+        layer: Block whose features are used, 0-based, negative from the end.
+        norm: Apply the final norm.
+        shift_radius: d of SRT in pixels, (2d+1)² passes a frame; 0 is the single pass.
+        border: What lies beyond the frame under SRT.
+        views_per_batch: Shifted views that go through the backbone together.
+        normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
+        split: Name of the list under ImageSets/<year>.
+        year: Which lists.
+        sequences: Names to evaluate instead of the whole split, as '[a, b]'.
+        scale: Factor on the short side of 480 pixels; 0.5 is half resolution.
+        size_multiple: What the long side is cut down to a multiple of.
+        num_context_frames: Previous frames to look at besides the first.
+        window_radius: Half side of the search window in tokens; null looks everywhere.
+        top_k: Context tokens that a token averages.
+        temperature: Of the softmax over those.
+        device: `auto`, `cpu`, `cuda`, …
+        num_workers: Threads that read and resize frames.
+    """
+    where = choose_device(device)
+    model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
+    features = Features(layer, norm, shift_radius, border)
+    method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)
+    mean, std = choose_normalization(model, normalization)
+    result = evaluate_davis(
+        method.extract,
+        data,
+        output,
+        mean=mean,
+        std=std,
+        fingerprint=method.fingerprint,
+        split=split,
+        year=year,
+        sequences=sequences,
+        scale=scale,
+        size_multiple=size_multiple,
+        num_context_frames=num_context_frames,
+        window_radius=window_radius,
+        top_k=top_k,
+        temperature=temperature,
+        device=where,
+        num_workers=num_workers,
+    )
+    width = max(len(sequence.name) for sequence in result.sequences)
+    print(f"{'sequence':<{width}}  J&F-Mean  J-Mean  F-Mean")
+    for name, scores in [*((s.name, s.scores) for s in result.sequences), ("all objects", result.scores)]:
+        print(f"{name:<{width}}  {scores['J&F-Mean']:8.4f}  {scores['J-Mean']:.4f}  {scores['F-Mean']:.4f}")
+    print(f"{method.passes} passes a frame; masks and tables in {output}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the command line and evaluate."""
+    auto_cli(evaluate, args=list(arguments), as_positional=False, prog="srt-distill evaluate")

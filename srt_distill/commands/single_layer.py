@@ -1,0 +1,89 @@
+"""What `evaluate` and `compare` share: a backbone's features of one layer, in one pass or under SRT.
+
+Shape legend: B images, C channels, H W pixels, h w tokens.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
+from srt_distill.ensemble import StochasticResonance
+from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
+from srt_distill.evaluation.methods import Method
+from srt_distill.shifts import Border
+
+Normalization = Literal["auto", "model", "dino"]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which features are scored.
+
+    Attributes:
+        layer: Block, 0-based, negative from the end.
+        norm: Apply the final norm.
+        shift_radius: d of SRT, in pixels; 0 is the single pass.
+        border: What lies beyond the frame.
+    """
+
+    layer: int
+    norm: bool
+    shift_radius: int
+    border: Border
+
+
+def make_method(
+    name: str, model: nn.Module, features: Features, *, views_per_batch: int, device: torch.device
+) -> Method:
+    """A named extractor of a backbone, with what a table says about it.
+
+    Raises:
+        ValueError: If the layer is out of range or the radius not smaller than the patch.
+    """
+    info = describe_backbone(model)
+    if features.shift_radius >= info.patch_size:
+        raise ValueError(
+            f"shift radius {features.shift_radius} is not smaller than the patch side {info.patch_size} of {info.name}; "
+            f"use at most {info.patch_size - 1}"
+        )
+    extract = FeatureExtractor(model.to(device), (features.layer,), norm=features.norm)
+    srt = StochasticResonance(extract, features.shift_radius, features.border, views_per_batch)
+    fingerprint = {"weights": hash_weights(model), "architecture": info.name, **asdict(features)}
+    return Method(name, srt, len(srt.shifts), info.num_parameters, fingerprint)
+
+
+def choose_normalization(
+    model: nn.Module, normalization: Normalization
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and std that images are normalised with.
+
+    Args:
+        model: The backbone.
+        normalization: `model` for its own; `dino` for the constants of DINO's DAVIS script, whose std differs from
+            ImageNet's in one digit; `auto` for these where the model's own are ImageNet's, else the model's.
+    """
+    info = describe_backbone(model)
+    mean, std = info.mean[:3], info.std[:3]
+    imagenet = mean == DAVIS_MEAN and std == IMAGENET_STD
+    if normalization == "dino" or (normalization == "auto" and imagenet):
+        return DAVIS_MEAN, DAVIS_STD
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def choose_device(device: str) -> torch.device:
+    """The named device; `auto` is the accelerator at hand, or the CPU.
+
+    Raises:
+        ValueError: If torch does not know or see the device.
+    """
+    if device == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} is not to be had here ({error}); use 'cpu' or 'auto'") from error

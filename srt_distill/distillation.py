@@ -1,0 +1,308 @@
+"""Self-distillation of SRT features into the weights that produced them (paper, Eq. 6).
+
+Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift radius in pixels.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, UInt8
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from srt_distill.backbone import (
+    BackboneInfo,
+    FeatureExtractor,
+    PositionEmbedding,
+    TrainablePart,
+    backbone_config,
+    build_backbone,
+    describe_backbone,
+    hash_weights,
+    load_backbone,
+    select_trainable,
+)
+from srt_distill.ensemble import StochasticResonance, aligned_maps
+from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
+from srt_distill.metrics import EquivarianceError, GapClosed
+from srt_distill.shifts import Border
+from srt_distill.targets import OnlineTarget
+
+OptimizerFactory = Callable[[Iterable], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Penalty = Literal["l2_sp", "weight_norm"]
+
+
+class SRTDistillation(pl.LightningModule):
+    """Trains a copy of a pre-trained backbone to give in one pass what its frozen original gives under SRT.
+
+    Batches are uint8 images (B, 3, H+2m, W+2m), as `srt_distill.data.UnlabeledImages` makes them. Logged: the training
+    loss, in all and per layer; on held-out images `val/gap_closed` (0 untouched, 1 SRT in one pass) and the
+    shift-equivariance error of teacher and student.
+
+    Args:
+        backbone: timm model name, `local-dir:<folder>` or `hf-hub:<repository>`.
+        weights: Weights file for a timm name: `.safetensors`, or `.pth` incl. DINO, DINOv2, MAE and DeiT releases.
+        position_embedding: How position embeddings are resized: timm's way, or DINO's to reproduce its numbers.
+        layers: Blocks whose features are distilled, 0-based, negative from the end.
+        layer_weights: Weight of each layer's loss; all 1 by default.
+        norm: Apply the final norm to the features of every layer.
+        loss: Distance to the target; see `srt_distill.losses.Loss`.
+        trainable: Which weights move: all, those of the last blocks, of norms only, or biases only.
+        last_n: Number of last blocks under `trainable: last_n`.
+        penalty: Pull towards the starting weights (`l2_sp`) or the authors' norm of the weights (`weight_norm`).
+        penalty_weight: Weight of the penalty; 0 for none.
+        shift_radius: d, in pixels.
+        border: What lies beyond the frame; see `srt_distill.shifts.Border`.
+        margin: m, real pixels round each training crop; must equal the data's.
+        shifts_per_step: Shifts drawn at each step, or null for all (2d+1)². Only for `mse` does a draw give the full
+            grid's gradient in expectation.
+        views_per_batch: Shifted views that go through the teacher together.
+        optimizer: Optimizer class with its arguments; trains the chosen weights only.
+        lr_scheduler: Scheduler class with its arguments; by default one cycle over the whole run, up to the
+            optimizer's learning rate.
+        lr_interval: Whether the scheduler steps every `step` or every `epoch`.
+        seed: Seed of the drawn shifts.
+
+    Raises:
+        ValueError: If the settings contradict each other.
+    """
+
+    student: nn.Module
+    teacher: nn.Module
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        weights: str | None = None,
+        position_embedding: PositionEmbedding = "timm",
+        layers: Sequence[int] = (-1,),
+        layer_weights: Sequence[float] | None = None,
+        norm: bool = True,
+        loss: Loss = "mse",
+        trainable: TrainablePart = "all",
+        last_n: int = 1,
+        penalty: Penalty = "l2_sp",
+        penalty_weight: float = 0.0,
+        shift_radius: int = 3,
+        border: Border = "edge",
+        margin: int = 3,
+        shifts_per_step: int | None = None,
+        views_per_batch: int = 1,
+        optimizer: OptimizerFactory = lambda params: torch.optim.AdamW(params, lr=1e-4, weight_decay=0.0),
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_interval: Literal["step", "epoch"] = "step",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        if layer_weights is not None and len(layer_weights) != len(layers):
+            raise ValueError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer")
+        if shifts_per_step is not None and loss not in UNBIASED_LOSSES:
+            raise ValueError(
+                f"shifts_per_step {shifts_per_step} with loss {loss!r}: sampled shifts bias every loss but "
+                f"{', '.join(UNBIASED_LOSSES)}; use one of these, or shifts_per_step null for the full grid"
+            )
+        self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
+        self._make_optimizer = optimizer
+        self._make_scheduler = lr_scheduler
+        self.gap_closed = nn.ModuleList(GapClosed() for _ in layers)
+        self.student_equivariance = nn.ModuleList(EquivarianceError() for _ in layers)
+        self.teacher_equivariance = nn.ModuleList(EquivarianceError() for _ in layers)
+        self._held_out_srt: dict[int, tuple[Tensor, ...]] = {}
+
+    # -------------------------------------------------------------------------------------------- teacher and student
+
+    def configure_model(self) -> None:
+        """Load the backbone twice over: the student, and the frozen teacher it starts from."""
+        if self.has_models or self._trainer is None:  # without a trainer, a checkpoint brings its own weights
+            return
+        model = load_backbone(
+            self.hparams["backbone"],
+            weights=self.hparams["weights"],
+            position_embedding=self.hparams["position_embedding"],
+        )
+        self._adopt(student=model, teacher=copy.deepcopy(model))
+
+    @property
+    def has_models(self) -> bool:
+        """Whether teacher and student are there: after `configure_model`, or from a checkpoint."""
+        return hasattr(self, "student")
+
+    def _adopt(self, student: nn.Module, teacher: nn.Module) -> None:
+        self.student, self.teacher = student.eval(), teacher.eval().requires_grad_(False)
+        info = describe_backbone(student)
+        self.register_buffer("mean", torch.tensor(info.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(info.std).view(3, 1, 1), persistent=False)
+        layers, norm, margin = tuple(self.hparams["layers"]), self.hparams["norm"], self.hparams["margin"]
+        self.student_features = FeatureExtractor(student, layers, norm=norm)
+        self.teacher_features = FeatureExtractor(teacher, layers, norm=norm)
+        self.srt = StochasticResonance(
+            self.teacher_features,
+            radius=self.hparams["shift_radius"],
+            border=self.hparams["border"],
+            views_per_batch=self.hparams["views_per_batch"],
+            margin=margin,
+        )
+        self.target = OnlineTarget(self.srt, self.hparams["shifts_per_step"], self.hparams["seed"])
+        self._train_only(select_trainable(student, self.hparams["trainable"], last_n=self.hparams["last_n"]), info)
+
+    def _train_only(self, names: list[str], info: BackboneInfo) -> None:
+        """Let `names` train, less what the chosen layers do not depend on, which DDP would wait for in vain."""
+        self.student.requires_grad_(False)
+        parameters = dict(self.student.named_parameters())
+        chosen = [parameters[name].requires_grad_(True) for name in names]
+        with torch.enable_grad():
+            maps = self.student_features(torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2)))
+            reached = torch.autograd.grad(sum(m.sum() for m in maps), chosen, allow_unused=True)
+        for parameter, gradient in zip(chosen, reached, strict=True):
+            parameter.requires_grad_(gradient is not None)
+
+    def train(self, mode: bool = True) -> "SRTDistillation":
+        """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
+        super().train(mode)
+        if self.has_models:
+            self.student.eval()
+            self.teacher.eval()
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Bytes to the numbers the backbone was pre-trained on: (x/255 - mean) / std."""
+        return (batch / 255 - self.mean) / self.std
+
+    def crop(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
+        """The image without its margin."""
+        margin = self.hparams["margin"]
+        return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
+
+    def training_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> Tensor:
+        """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
+        images = self.normalize(batch)
+        with torch.no_grad():
+            targets = self.target(images, self._draw_number(batch_idx))
+        maps = self.student_features(self.crop(images))
+
+        losses = [feature_distance(m, t, self.hparams["loss"]) for m, t in zip(maps, targets, strict=True)]
+        loss = torch.stack([w * layer_loss for w, layer_loss in zip(self.layer_weights, losses, strict=True)]).sum()
+        for layer, layer_loss in zip(self.hparams["layers"], losses, strict=True):
+            self.log(f"train/loss_layer_{layer}", layer_loss.detach())
+        if self.hparams["penalty_weight"]:
+            penalty = self._penalty()
+            self.log("train/penalty", penalty.detach())
+            loss = loss + self.hparams["penalty_weight"] * penalty
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def _draw_number(self, batch_idx: int) -> int:
+        """A number no other batch of this run has, the same again when the run is resumed."""
+        batches = self.trainer.num_training_batches
+        per_epoch = int(batches) if batches != float("inf") else 2**20
+        return (self.current_epoch * per_epoch + batch_idx) * self.trainer.world_size + self.global_rank
+
+    def _penalty(self) -> Tensor:
+        pairs = zip(self.student.parameters(), self.teacher.parameters(), strict=True)
+        trained = [(w, w0) for w, w0 in pairs if w.requires_grad]
+        weights, start = zip(*trained, strict=True)
+        return distance_to_start(weights, start) if self.hparams["penalty"] == "l2_sp" else weight_norm(weights)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser over the trainable weights, with its schedule."""
+        optimizer = self._make_optimizer([p for p in self.student.parameters() if p.requires_grad])
+        if self._make_scheduler is None:
+            total = int(self.trainer.estimated_stepping_batches)
+            scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, total))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = self._make_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.hparams["lr_interval"]},
+        }
+
+    # ----------------------------------------------------------------------------------------------- held-out images
+
+    def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]]:
+        """Compare student, teacher and the teacher's SRT on held-out images.
+
+        Returns:
+            Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
+        """
+        images = self.normalize(batch)
+        if batch_idx not in self._held_out_srt:  # teacher and crops are fixed: computed once a run
+            self._held_out_srt[batch_idx] = tuple(m.cpu() for m in self.srt(images))
+        srt = tuple(m.to(self.device) for m in self._held_out_srt[batch_idx])
+        student, teacher = (extract(self.crop(images)) for extract in (self.student_features, self.teacher_features))
+        for metric, s, t, target in zip(self.gap_closed, student, teacher, srt, strict=True):
+            metric.update(s, t, target)
+        self._update_equivariance(self.student_equivariance, self.student_features, images, student)
+        self._update_equivariance(self.teacher_equivariance, self.teacher_features, images, teacher)
+        return {"teacher": teacher, "srt": srt, "student": student}
+
+    def _update_equivariance(
+        self, metrics: nn.ModuleList, extract: FeatureExtractor, images: Tensor, single: tuple[Tensor, ...]
+    ) -> None:
+        d = self.hparams["shift_radius"]
+        corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
+        for maps in aligned_maps(extract, images, corners, radius=d, margin=self.hparams["margin"]):
+            for metric, one, moved in zip(metrics, single, maps, strict=True):
+                metric.update(one, moved)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the held-out scores: of all layers together, and of each where there are several."""
+        for name, metrics in (
+            ("gap_closed", self.gap_closed),
+            ("equivariance_error_student", self.student_equivariance),
+            ("equivariance_error_teacher", self.teacher_equivariance),
+        ):
+            values = [metric.compute() for metric in metrics]
+            self.log(f"val/{name}", torch.stack(values).mean(), prog_bar=name == "gap_closed", sync_dist=False)
+            if len(values) > 1:
+                for layer, value in zip(self.hparams["layers"], values, strict=True):
+                    self.log(f"val/{name}_layer_{layer}", value, sync_dist=False)
+            for metric in metrics:
+                metric.reset()
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the student without hub or weights file, and what tells its teacher from others."""
+        checkpoint["backbone"] = backbone_config(self.student)
+        checkpoint["teacher_hash"] = hash_weights(self.teacher)
+        metrics = self.trainer.callback_metrics
+        checkpoint["scores"] = {k: v.item() for k, v in metrics.items() if k.startswith(("val/", "davis/"))}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the models from the checkpoint, or prove that a resumed run has the teacher it started with.
+
+        Raises:
+            ValueError: If the teacher at hand is not the one the checkpoint was trained from.
+        """
+        if not self.has_models:
+            self._adopt(build_backbone(checkpoint["backbone"]), build_backbone(checkpoint["backbone"]))
+            return
+        ours, theirs = hash_weights(self.teacher), checkpoint["teacher_hash"]
+        if ours != theirs:
+            raise ValueError(
+                f"this run was started from teacher {theirs[:12]}…, but {self.hparams['backbone']} now loads "
+                f"{ours[:12]}…; resume with the original weights, or start a new run in another folder"
+            )
+
+
+def one_cycle(step: int, num_steps: int, warmup: float = 0.3) -> float:
+    """Learning rate at a step as a share of its peak: a cosine up over the first `warmup` of them, then down.
+
+    Unlike torch's OneCycleLR it has no end that a resumed and prolonged run could overstep.
+    """
+    peak = warmup * num_steps
+    if step < peak:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / peak)) / 2
+    return (1 + math.cos(math.pi * min((step - peak) / (num_steps - peak), 1))) / 2

@@ -1,0 +1,60 @@
+"""Distances between feature maps, and penalties on weights.
+
+Shape legend: B images, C channels, h w tokens.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Loss = Literal["mse", "l2", "l1", "smooth_l1", "cosine"]
+"""Distance between a student's and a target's feature map.
+
+mse: mean squared difference. Its gradient is linear in the target, so sampled shifts estimate it without bias.
+l2: norm of the whole map's difference, mean over images: the un-squared norm of Eq. 6.
+l1: mean absolute difference.
+smooth_l1: quadratic below a difference of 1, linear above (Huber).
+cosine: one minus the cosine of the angle between the vectors of a token, mean over tokens: blind to their lengths.
+"""
+
+UNBIASED_LOSSES: tuple[Loss, ...] = ("mse",)
+"""Losses whose expected gradient under sampled shifts is the full grid's."""
+
+
+def feature_distance(
+    student: Float[Tensor, "B C h w"], target: Float[Tensor, "B C h w"], loss: Loss = "mse"
+) -> Float[Tensor, ""]:
+    """Distance of the student's map from the target, in fp32 whatever the precision of the passes.
+
+    Args:
+        student: (B, C, h, w) features of one layer.
+        target: (B, C, h, w) what they should become; no gradient flows into it.
+        loss: Which distance.
+
+    Returns:
+        A scalar. Source: paper, Eq. 6 (`l2`); the authors' public code (`mse`, `l1`).
+    """
+    student, target = student.float(), target.detach().float()
+    if loss == "mse":
+        return F.mse_loss(student, target)
+    if loss == "l2":
+        return torch.linalg.vector_norm(student - target, dim=(1, 2, 3)).mean()
+    if loss == "l1":
+        return F.l1_loss(student, target)
+    if loss == "smooth_l1":
+        return F.smooth_l1_loss(student, target)
+    return (1 - F.cosine_similarity(student, target, dim=1)).mean()
+
+
+def distance_to_start(weights: Iterable[nn.Parameter], start: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+    """Σ‖w - w0‖² over the given pairs: the pull towards the starting point (L2-SP; Li et al., ICML 2018, Eq. 4)."""
+    return torch.stack([(w - w0.detach()).float().square().sum() for w, w0 in zip(weights, start, strict=True)]).sum()
+
+
+def weight_norm(weights: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+    """Σ‖w‖₂ over parameter tensors, not squared: the penalty in the authors' public code."""
+    return torch.stack([torch.linalg.vector_norm(w.float()) for w in weights]).sum()

@@ -1,0 +1,120 @@
+"""A training run on disk: where its checkpoint lies, and the student and teacher in it.
+
+Shape legend: none, models are only loaded here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from srt_distill.backbone import PositionEmbedding, build_backbone, load_backbone
+
+CHECKPOINT_FOLDER = "checkpoints"
+LAST_CHECKPOINT = "last.ckpt"
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a checkpoint of `SRTDistillation` holds.
+
+    Attributes:
+        path: The .ckpt file.
+        student: The adapted model, a plain timm model in eval mode.
+        teacher: The frozen original.
+        settings: Arguments of `SRTDistillation`.
+        data_settings: Arguments of the data module, from the run folder's config; empty for a checkpoint that left it.
+        scores: Held-out scores when the checkpoint was written.
+        step: Optimiser steps taken.
+    """
+
+    path: Path
+    student: nn.Module
+    teacher: nn.Module
+    settings: dict[str, Any]
+    data_settings: dict[str, Any]
+    scores: dict[str, float]
+    step: int
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint meant by a run folder or a .ckpt file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    for candidate in (path / CHECKPOINT_FOLDER / LAST_CHECKPOINT, path / LAST_CHECKPOINT):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"{path} is neither a checkpoint nor a run folder with {CHECKPOINT_FOLDER}/{LAST_CHECKPOINT}; "
+        "give the folder that `srt-distill fit` wrote (its trainer.default_root_dir) or a .ckpt file"
+    )
+
+
+def load_run(path: str | Path) -> Run:
+    """Load student and teacher from a run folder or checkpoint, with neither hub nor original weights file.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If it is not one of `SRTDistillation`, or weights in it are missing.
+    """
+    path = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error}); it may be cut short or no .ckpt") from error
+    if "backbone" not in checkpoint or "state_dict" not in checkpoint:
+        raise ValueError(
+            f"{path} is no checkpoint of srt-distill fit: it describes no backbone; give a fit run's .ckpt"
+        )
+    return Run(
+        path=path,
+        student=_role(checkpoint, "student"),
+        teacher=_role(checkpoint, "teacher"),
+        settings=dict(checkpoint["hyper_parameters"]),
+        data_settings=_data_settings(path.parent.parent / CONFIG_FILE),
+        scores=dict(checkpoint["scores"]),
+        step=checkpoint["global_step"],
+    )
+
+
+def _data_settings(config: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(config.read_text())["data"]) if config.is_file() else {}
+
+
+def _role(checkpoint: dict[str, Any], role: str) -> nn.Module:
+    model = build_backbone(checkpoint["backbone"])
+    prefix = f"{role}."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def open_backbone(
+    name: str, *, weights: str | None = None, position_embedding: PositionEmbedding = "timm"
+) -> nn.Module:
+    """Any backbone a user may name: a run stands for its student, an exported folder for itself.
+
+    Args:
+        name: A run folder or .ckpt file, a timm folder, `local-dir:…`, `hf-hub:…` or a timm model name.
+        weights: Weights file for a timm model name.
+        position_embedding: How position embeddings are resized.
+
+    Raises:
+        ValueError: If the name or the weights fit nothing; see `srt_distill.backbone.load_backbone`.
+        FileNotFoundError: If a folder is neither a run nor an export.
+    """
+    path = Path(name)
+    if path.exists() and not (path / "config.json").is_file():
+        return load_run(path).student
+    if path.is_dir():
+        name = f"local-dir:{path}"
+    return load_backbone(name, weights=weights, position_embedding=position_embedding)

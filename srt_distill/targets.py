@@ -1,0 +1,41 @@
+"""Where a training target comes from: all shifts, or a few drawn anew at every step.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift radius in pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from srt_distill.ensemble import StochasticResonance
+from srt_distill.shifts import draw_shifts
+
+
+@dataclass(frozen=True)
+class OnlineTarget:
+    """SRT(x, w0) of Eq. 6, computed as it is needed.
+
+    Attributes:
+        srt: SRT over the frozen teacher.
+        shifts_per_step: Shifts drawn anew at each step, or None for the full grid. For a squared error the gradient is
+            linear in the target, so drawn shifts give the full grid's gradient in expectation.
+        seed: Seed of the draws.
+    """
+
+    srt: StochasticResonance
+    shifts_per_step: int | None = None
+    seed: int = 0
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"], step: int) -> tuple[Tensor, ...]:
+        """Target maps (B, C, h, w), one a layer.
+
+        Args:
+            images: (B, 3, H+2m, W+2m) normalised images with the margin of `srt`.
+            step: Number of the draw; the same number draws the same shifts, so that a resumed run repeats nothing.
+        """
+        if self.shifts_per_step is None:
+            return self.srt(images)
+        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        return self.srt(images, draw_shifts(self.srt.radius, self.shifts_per_step, generator))
