@@ -1,6 +1,8 @@
 """Slow, literal twins of every fast path: loops over pixels, written from the definition and nothing else."""
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 # ---------------------------------------------------------------- SRT: Algorithm 1, pixel by pixel
 
@@ -51,9 +53,7 @@ def pca_colors_by_svd(maps: list[np.ndarray]) -> list[np.ndarray]:
     values = [(tokens - mean) @ directions.T for tokens in rows]
     low = np.min([np.quantile(v, 0.01, axis=0) for v in values], axis=0)
     high = np.max([np.quantile(v, 0.99, axis=0) for v in values], axis=0)
-    return [
-        ((v - low) / (high - low)).clip(0, 1).T.reshape(3, *m.shape[1:]) for v, m in zip(values, maps, strict=True)
-    ]
+    return [((v - low) / (high - low)).clip(0, 1).T.reshape(3, *m.shape[1:]) for v, m in zip(values, maps, strict=True)]
 
 
 def noise_pixel_by_pixel(features: np.ndarray, single: np.ndarray) -> np.ndarray:
@@ -64,3 +64,97 @@ def noise_pixel_by_pixel(features: np.ndarray, single: np.ndarray) -> np.ndarray
         for x in range(features.shape[2]):
             noise[y, x] = np.linalg.norm(features[:, y, x] - single[:, y // rows, x // columns])
     return noise
+
+
+# ------------------------------------------------------------------------------------------------- DAVIS scores: J, F
+
+
+def boundary_by_pixel(mask: np.ndarray) -> np.ndarray:
+    """Outline of a mask (H, W): last row by the right neighbour only, last column by the lower only, corner never."""
+    height, width = mask.shape
+    outline = np.zeros((height, width), dtype=bool)
+    for y in range(height):
+        for x in range(width):
+            below, right = y + 1 < height, x + 1 < width
+            if right and mask[y, x] != mask[y, x + 1]:
+                outline[y, x] = True
+            if below and mask[y, x] != mask[y + 1, x]:
+                outline[y, x] = True
+            if below and right and mask[y, x] != mask[y + 1, x + 1]:
+                outline[y, x] = True
+    return outline
+
+
+def boundary_accuracy_by_distance(target: np.ndarray, predicted: np.ndarray) -> float:
+    """F from the distance of every outline pixel to every other on the full frame."""
+    radius = int(np.ceil(0.008 * np.linalg.norm(target.shape)))
+    of_target, of_predicted = (np.argwhere(boundary_by_pixel(mask)) for mask in (target, predicted))
+    if len(of_predicted) == 0 and len(of_target) > 0:
+        precision, recall = 1.0, 0.0
+    elif len(of_predicted) > 0 and len(of_target) == 0:
+        precision, recall = 0.0, 1.0
+    elif len(of_predicted) == 0 and len(of_target) == 0:
+        precision, recall = 1.0, 1.0
+    else:
+        near = ((of_predicted[:, None] - of_target[None]) ** 2).sum(-1) <= radius**2
+        precision = near.any(1).sum() / float(len(of_predicted))
+        recall = near.any(0).sum() / float(len(of_target))
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def region_similarity_by_pixel(target: np.ndarray, predicted: np.ndarray) -> float:
+    """J by counting."""
+    both = either = 0
+    for a, b in zip(target.ravel().tolist(), predicted.ravel().tolist(), strict=True):
+        both += a and b
+        either += a or b
+    return 1.0 if either == 0 else both / either
+
+
+# ------------------------------------------------------------------------------ label propagation, as in DINO's script
+
+
+def propagate_labels_dense(
+    query: torch.Tensor, context: torch.Tensor, labels: torch.Tensor, radius: int, top_k: int, temperature: float
+) -> torch.Tensor:
+    """All pairs: exp of the scaled cosine, times the window, those below the k-th largest set to 0, renormalised.
+
+    query: (C, h, w); context: (N, C, h, w); labels: (N, K, h, w) -> (K, h, w). Radius 0 means no window, as there.
+    """
+    num_context, channels, height, width = context.shape
+    tokens = height * width
+    queries = F.normalize(query.reshape(channels, tokens).T, dim=1)
+    keys = F.normalize(context.reshape(num_context, channels, tokens), dim=1)
+    affinity = torch.exp(torch.bmm(queries.unsqueeze(0).repeat(num_context, 1, 1), keys) / temperature)
+    if radius > 0:
+        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        row, column = row.reshape(-1), column.reshape(-1)
+        window = ((row[:, None] - row).abs() <= radius) & ((column[:, None] - column).abs() <= radius)
+        affinity *= window.float().unsqueeze(0).repeat(num_context, 1, 1)
+    affinity = affinity.transpose(2, 1).reshape(-1, tokens)
+    kth = torch.topk(affinity, k=top_k, dim=0).values.min(dim=0).values
+    affinity[affinity < kth] = 0
+    affinity = affinity / affinity.sum(dim=0, keepdim=True)
+    flat = labels.reshape(num_context, labels.shape[1], tokens).transpose(2, 1).reshape(-1, labels.shape[1]).T
+    return (flat @ affinity).reshape(-1, height, width)
+
+
+def propagate_video_dense(
+    features: list[torch.Tensor], first_labels: torch.Tensor, patch: int, num_context: int, radius: int, top_k: int
+) -> list[np.ndarray]:
+    """Ids (h·p, w·p) of all frames but the first, from maps (C, h, w) and one-hot labels (K, h, w) of the first."""
+    previous: list[tuple[torch.Tensor, torch.Tensor]] = []
+    masks = []
+    for query in features[1:]:
+        context = [(features[0], first_labels), *previous]
+        soft = propagate_labels_dense(
+            query, torch.stack([c[0] for c in context]), torch.stack([c[1] for c in context]), radius, top_k, 0.1
+        )
+        previous = [*previous, (query, soft)][-num_context:]
+        large = F.interpolate(soft[None], scale_factor=float(patch), mode="bilinear", align_corners=False)[0]
+        for channel in large:
+            if channel.max() - channel.min() > 1e-5 * channel.max():  # the script: max > 0, and 0 / 0 where constant
+                channel -= channel.min().item()
+                channel /= channel.max().item()
+        masks.append(large.argmax(0).numpy().astype(np.uint8))
+    return masks

@@ -25,6 +25,7 @@ TILE_ROWS, TILE_COLUMNS = (
     8,
     26,
 )  # query tokens a step: small tiles meet fewer pairs outside the windows, large ones are quicker a pair
+FLAT = 1e-5  # a channel whose range is a smaller share of its maximum is constant but for rounding
 RUN = 32  # keys a run in the two-stage top-k: only the runs with the largest maxima are looked into
 
 
@@ -197,11 +198,11 @@ def shrink_mask(mask: UInt8[np.ndarray, "H W"], num_labels: int, size: tuple[int
 def harden_labels(soft: Float[Tensor, "K h w"], patch: int) -> UInt8[Tensor, "H W"]:
     """Object ids at pixel size from soft labels on the token grid.
 
-    Bilinear upsampling by the patch side, each channel stretched to [0, 1], the largest wins. A constant channel has no
-    range to stretch and stays as it is (the script divides zero by zero there).
+    Bilinear upsampling by the patch side, each channel stretched to [0, 1], the largest wins. A channel that is
+    constant but for rounding stays as it is: the script stretches its rounding noise, or divides zero by zero.
     """
     large = F.interpolate(soft[None], scale_factor=float(patch), mode="bilinear", align_corners=False)[0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
-    constant = low == high
+    constant = high - low <= FLAT * high
     stretched = torch.where(constant, large, (large - low) / torch.where(constant, 1.0, high - low))
     return stretched.argmax(0).to(torch.uint8)
