@@ -10,6 +10,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from srt_distill.backbone.attention import PROJECTIONS, capture_attention_inputs, find_attention, project_tokens
+from srt_distill.backbone.layers import LayerSpec, parse_layer
+
+# timm marks these families as of fixed size, yet they take any multiple of their stride (recipes/breadth.py)
+FLEXIBLE_FAMILIES = ("EfficientVitMsra", "SwiftFormer", "Twins", "Xcit")
+# These keep their last norm in the classifier's head and refuse to apply it to feature maps
+NORM_IN_HEAD = ("Hiera", "HieraDet")
+
 
 @dataclass(frozen=True)
 class BackboneInfo:
@@ -17,8 +25,9 @@ class BackboneInfo:
 
     Attributes:
         name: timm architecture.
-        patch_size: Patch side in pixels; image sides must be multiples of it.
-        num_layers: Blocks that features can be read from.
+        patch_size: Image sides must be multiples of this many pixels: the patch side of a plain vision transformer, the
+            coarsest stride of a hierarchical network.
+        num_layers: Layers that features can be read from: blocks of a transformer, stages of a hierarchical network.
         num_features: Channels of the last layer.
         num_prefix_tokens: Class and register tokens before the patch tokens.
         mean: Per channel, what images are normalised with.
@@ -26,6 +35,8 @@ class BackboneInfo:
         num_parameters: Including the classifier, if any.
         has_head: Whether there is a classifier.
         fixed_size: (height, width) in pixels if no other image size is accepted.
+        strides: Pixels per token, per layer.
+        channels: Channels, per layer.
     """
 
     name: str
@@ -38,6 +49,8 @@ class BackboneInfo:
     num_parameters: int
     has_head: bool
     fixed_size: tuple[int, int] | None
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
 
 
 def describe_backbone(model: nn.Module) -> BackboneInfo:
@@ -54,25 +67,39 @@ def describe_backbone(model: nn.Module) -> BackboneInfo:
     """
     traits: Any = model  # timm's attributes, unknown to nn.Module
     config = traits.pretrained_cfg
-    embed = traits.patch_embed
-    height, width = embed.patch_size
-    if height != width:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and patch[0] != patch[1]:
         raise ValueError(
-            f"{config['architecture']} has patches of {height}x{width} pixels; only square patches are supported"
+            f"{config['architecture']} has patches of {patch[0]}x{patch[1]} pixels; only square patches are supported"
         )
-    fixed = tuple(embed.img_size) if getattr(embed, "strict_img_size", False) and embed.img_size else None
+    strides = tuple(int(layer["reduction"]) for layer in traits.feature_info)
+    channels = tuple(int(layer["num_chs"]) for layer in traits.feature_info)
     return BackboneInfo(
         name=config["architecture"],
-        patch_size=height,
-        num_layers=len(traits.feature_info),
-        num_features=traits.num_features,
+        patch_size=max(strides),
+        num_layers=len(strides),
+        num_features=channels[-1],
         num_prefix_tokens=getattr(model, "num_prefix_tokens", 0),
         mean=tuple(float(value) for value in config["mean"]),
         std=tuple(float(value) for value in config["std"]),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         has_head=traits.num_classes > 0,
-        fixed_size=fixed,
+        fixed_size=_fixed_size(traits),
+        strides=strides,
+        channels=channels,
     )
+
+
+def _fixed_size(traits: Any) -> tuple[int, int] | None:
+    embed = getattr(traits, "patch_embed", None)
+    fixed = getattr(embed, "strict_img_size", None)
+    if fixed is None:
+        flexible = getattr(traits, "dynamic_img_size", False) or type(traits).__name__ in FLEXIBLE_FAMILIES
+        fixed = traits.pretrained_cfg.get("fixed_input_size", False) and not flexible
+    if not fixed:
+        return None
+    size = getattr(embed, "img_size", None) or traits.pretrained_cfg["input_size"][-2:]
+    return int(size[0]), int(size[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +111,25 @@ class FeatureExtractor:
 
     Attributes:
         model: A backbone.
-        layers: 0-based, negatives count from the last; maps come in this order, repeats allowed.
-        norm: Apply the model's final norm to every map, so that the last one equals `forward_features`.
+        layers: Layer specs (`srt_distill.backbone.layers`): 0-based numbers, negatives counting from the last, with an
+            optional facet: -1, "8:key", "-1:prefix". Maps come in this order, repeats allowed.
+        norm: Apply the model's final norm to every map of tokens, so that the last one equals `forward_features`.
+            Hierarchical networks have it, if at all, at the last layer only. Facets of the attention are not normed.
     """
 
     model: nn.Module
-    layers: Sequence[int] = (-1,)
+    layers: Sequence[int | str] = (-1,)
     norm: bool = True
 
     def __post_init__(self):
-        num_layers = describe_backbone(self.model).num_layers
         if not self.layers:
             raise ValueError("no layer was chosen; give at least one, for example -1 for the last")
-        for layer in self.layers:
-            if not -num_layers <= layer < num_layers:
-                raise ValueError(
-                    f"layer {layer} is out of range; this backbone has layers 0 to {num_layers - 1} "
-                    f"(or -{num_layers} to -1)"
-                )
+        info = describe_backbone(self.model)
+        for spec in self._specs(info.num_layers):
+            if spec.facet == "prefix" and not info.num_prefix_tokens:
+                raise ValueError(f"{info.name} has no class or register tokens; choose layers without the facet prefix")
+            if spec.facet in PROJECTIONS:
+                find_attention(self.model, spec.layer)
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
         """Feature maps of the chosen layers.
@@ -116,24 +144,51 @@ class FeatureExtractor:
             ValueError: If an image side does not fit the backbone.
         """
         info = describe_backbone(self.model)
-        _check_size(images.shape[-2], images.shape[-1], info)
-        chosen = [layer % info.num_layers for layer in self.layers]
-        wanted = sorted(set(chosen))
+        specs = self._specs(info.num_layers)
+        layers = sorted({spec.layer for spec in specs})
+        height, width = images.shape[-2:]
+        _check_size(height, width, info, max(info.strides[layer] for layer in layers))
+        options: dict[str, bool] = {"norm": self.norm and type(self.model).__name__ not in NORM_IN_HEAD}
+        if any(spec.facet == "prefix" for spec in specs):
+            options["return_prefix_tokens"] = True
         backbone: Any = self.model
-        maps = backbone.forward_intermediates(
-            images, indices=wanted, norm=self.norm, stop_early=True, output_fmt="NCHW", intermediates_only=True
-        )
-        return tuple(maps[wanted.index(layer)] for layer in chosen)
+        with capture_attention_inputs(backbone, {s.layer for s in specs if s.facet in PROJECTIONS}) as inputs:
+            outputs = backbone.forward_intermediates(
+                images, indices=layers, stop_early=True, output_fmt="NCHW", intermediates_only=True, **options
+            )
+        by_layer = dict(zip(layers, outputs, strict=True))
+        maps = []
+        for spec in specs:
+            output = by_layer[spec.layer]
+            if spec.facet == "prefix":
+                maps.append(output[1].flatten(1)[..., None, None])
+            elif spec.facet in PROJECTIONS:
+                grid = height // info.strides[spec.layer], width // info.strides[spec.layer]
+                attention = find_attention(backbone, spec.layer)
+                maps.append(project_tokens(attention, inputs[spec.layer], spec.facet, grid, info.num_prefix_tokens))
+            else:
+                maps.append(output[0] if isinstance(output, tuple) else output)
+        return tuple(maps)
+
+    def _specs(self, num_layers: int) -> list[LayerSpec]:
+        specs = []
+        for given in self.layers:
+            spec = parse_layer(given)
+            if not -num_layers <= spec.layer < num_layers:
+                raise ValueError(
+                    f"layer {spec.layer} is out of range; this backbone has layers 0 to {num_layers - 1} "
+                    f"(or -{num_layers} to -1)"
+                )
+            specs.append(LayerSpec(spec.layer % num_layers, spec.facet))
+        return specs
 
 
-def _check_size(height: int, width: int, info: BackboneInfo) -> None:
+def _check_size(height: int, width: int, info: BackboneInfo, multiple: int) -> None:
     if info.fixed_size is not None and (height, width) != info.fixed_size:
         raise ValueError(
             f"image {height}x{width} does not fit {info.name}, which only takes {info.fixed_size[0]}x"
             f"{info.fixed_size[1]}; resize first or choose a model that takes any size"
         )
     for side, pixels in (("height", height), ("width", width)):
-        if pixels % info.patch_size:
-            raise ValueError(
-                f"image {side} {pixels} is not a multiple of patch side {info.patch_size}; resize or crop first"
-            )
+        if pixels % multiple:
+            raise ValueError(f"image {side} {pixels} is not a multiple of patch side {multiple}; resize or crop first")

@@ -1,0 +1,142 @@
+"""Layer specs, and the facets they name."""
+
+import pytest
+import torch
+from torch import nn
+
+from srt_distill.backbone import FeatureExtractor, build_backbone, describe_backbone
+from srt_distill.backbone.layers import LayerSpec, parse_layer
+from tests.backbone.small import FAMILIES, build_small
+
+
+@pytest.mark.parametrize(
+    ("spec", "layer", "facet"),
+    [(-1, -1, "token"), ("8", 8, "token"), ("8:key", 8, "key"), ("-2:prefix", -2, "prefix"), ("0:token", 0, "token")],
+)
+def test_specs(spec: int | str, layer: int, facet):
+    assert parse_layer(spec) == LayerSpec(layer, facet)
+
+
+@pytest.mark.parametrize("spec", ["key", "8:kay", ":key", "1.5", "8:key:3", ""])
+def test_specs_that_mean_nothing(spec: str):
+    with pytest.raises(ValueError, match=r"is not understood; write a block number.*8:key"):
+        parse_layer(spec)
+
+
+def literal_projections(model: nn.Module, images: torch.Tensor, layer: int) -> tuple[torch.Tensor, ...]:
+    """Literal twin: walk the blocks by hand and multiply out the layer's query, key and value matrices."""
+    tokens = model._pos_embed(model.patch_embed(images))
+    for block in model.blocks[:layer]:
+        tokens = block(tokens)
+    block = model.blocks[layer]
+    normed = block.norm1(tokens)
+    width = normed.shape[-1]
+    weight, bias = block.attn.qkv.weight, block.attn.qkv.bias
+    rows, columns = images.shape[-2] // 16, images.shape[-1] // 16
+    found = []
+    for part in range(3):
+        rows_of = slice(part * width, (part + 1) * width)
+        patches = (normed @ weight[rows_of].T + bias[rows_of])[:, model.num_prefix_tokens :]
+        found.append(patches.reshape(len(images), rows, columns, width).permute(0, 3, 1, 2))
+    return tuple(found)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return build_small("vit_small_patch16_224", reg_tokens=2)
+
+
+def test_queries_keys_values_against_a_literal_twin(model: nn.Module):
+    images = torch.randn(2, 3, 32, 48)
+    got = FeatureExtractor(model, ("1:query", "1:key", "1:value"))(images)
+    for mine, expected in zip(got, literal_projections(model, images, 1)):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_facets_do_not_disturb_the_tokens(model: nn.Module):
+    images = torch.randn(1, 3, 32, 48)
+    alone = FeatureExtractor(model, (-1, 0))(images)
+    tokens, _, first, _ = FeatureExtractor(model, (-1, "-1:key", 0, "0:prefix"))(images)
+    assert torch.equal(tokens, alone[0])
+    assert torch.equal(first, alone[1])
+    assert not any(block.attn._forward_pre_hooks for block in model.blocks)
+
+
+def test_prefix_tokens_are_one_token_for_the_whole_image(model: nn.Module):
+    images = torch.randn(2, 3, 32, 48)
+    prefix, again = FeatureExtractor(model, ("-1:prefix", "0:prefix"))(images)
+    assert prefix.shape == again.shape == (2, 3 * 24, 1, 1)
+    assert torch.equal(prefix.reshape(2, 3, 24), model.forward_features(images)[:, :3])
+
+
+def test_gradients_flow_through_facets(model: nn.Module):
+    FeatureExtractor(model, ("1:key",))(torch.randn(1, 3, 32, 32))[0].sum().backward()
+    gradient = model.get_parameter("blocks.1.attn.qkv.weight").grad
+    assert gradient[24:48].abs().sum() > 0
+    assert gradient[:24].abs().sum() == gradient[48:].abs().sum() == 0
+    assert model.get_parameter("blocks.2.norm1.weight").grad is None
+
+
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3_qkvb"])
+def test_biases_kept_outside_the_layer_are_added(name: str):
+    model = build_small(name)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if key.endswith("_bias"):
+                parameter.normal_()
+    info = describe_backbone(model)
+    size = info.fixed_size or (2 * info.patch_size, 3 * info.patch_size)
+    images = torch.randn(1, 3, *size)
+    seen = {}
+    attention = model.blocks[1].attn
+    names = "value" if getattr(attention, "v_bias", None) is not None else "query"
+    attention.register_forward_pre_hook(lambda _, inputs: seen.update(tokens=inputs[0]))
+    (got,) = FeatureExtractor(model, (f"1:{names}",))(images)
+    tokens = seen["tokens"][:, info.num_prefix_tokens :]
+    if names == "value":
+        expected = tokens @ attention.qkv.weight.chunk(3)[2].T + attention.v_bias
+    else:
+        expected = tokens @ attention.qkv.weight.chunk(3)[0].T + attention.qkv.bias.chunk(3)[0]
+    torch.testing.assert_close(got.flatten(2).transpose(1, 2), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_resnet", "vit_small_patch16_18x2_224"])
+def test_facets_are_refused_where_there_are_none(name: str):
+    model = build_small(name)
+    with pytest.raises(ValueError, match=r"no queries, keys and values to read at layer 1"):
+        FeatureExtractor(model, ("1:key",))
+
+
+def test_prefix_is_refused_without_class_token():
+    with pytest.raises(ValueError, match="has no class or register tokens"):
+        FeatureExtractor(build_small("swin_tiny_patch4_window7_224"), ("-1:prefix",))
+
+
+def test_windowed_attention_has_no_map_of_keys():
+    model = build_small("samvit_base_patch16_224")
+    images = torch.randn(1, 3, 64, 96)
+    assert FeatureExtractor(model, ("2:key",))(images)[0].shape == (1, 24, 4, 6)
+    with pytest.raises(ValueError, match=r"sees windows .* no map of each key"):
+        FeatureExtractor(model, ("0:key",))(images)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_maps_of_its_declared_shape(name: str):
+    model = build_small(name)
+    info = describe_backbone(model)
+    size = info.fixed_size or (2 * info.patch_size, 3 * info.patch_size)
+    images = torch.randn(2, 3, *size)
+    layers = tuple(range(info.num_layers))
+    with torch.no_grad():
+        maps = FeatureExtractor(model, layers)(images)
+        (last,) = FeatureExtractor(model)(images)
+    shapes = [(2, c, size[0] // s, size[1] // s) for c, s in zip(info.channels, info.strides)]
+    assert [tuple(features.shape) for features in maps] == shapes
+    assert torch.equal(last, maps[-1])
+    assert all(features.isfinite().all() for features in maps)
+
+
+def test_nonsquare_patches_are_refused():
+    config = {"architecture": "vit_small_patch16_224", "model_args": {"patch_size": (16, 8), "depth": 1}}
+    with pytest.raises(ValueError, match="only square patches"):
+        describe_backbone(build_backbone(config))
