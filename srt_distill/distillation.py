@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from srt_distill.backbone import (
@@ -29,6 +29,7 @@ from srt_distill.backbone import (
     select_trainable,
 )
 from srt_distill.ensemble import StochasticResonance, aligned_maps
+from srt_distill.extractor import strides
 from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
 from srt_distill.metrics import EquivarianceError, GapClosed
 from srt_distill.shifts import Border
@@ -37,6 +38,11 @@ from srt_distill.targets import OnlineTarget
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Penalty = Literal["l2_sp", "weight_norm"]
+
+
+def default_optimizer(params: Iterable) -> Optimizer:
+    """AdamW at 1e-4 without weight decay, which would pull a pre-trained backbone towards zero."""
+    return AdamW(params, lr=1e-4, weight_decay=0.0)
 
 
 class SRTDistillation(pl.LightningModule):
@@ -97,7 +103,7 @@ class SRTDistillation(pl.LightningModule):
         margin: int = 3,
         shifts_per_step: int | None = None,
         views_per_batch: int = 1,
-        optimizer: OptimizerFactory = lambda params: torch.optim.AdamW(params, lr=1e-4, weight_decay=0.0),
+        optimizer: OptimizerFactory = default_optimizer,
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
         seed: int = 0,
@@ -161,7 +167,14 @@ class SRTDistillation(pl.LightningModule):
         parameters = dict(self.student.named_parameters())
         chosen = [parameters[name].requires_grad_(True) for name in names]
         with torch.enable_grad():
-            maps = self.student_features(torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2)))
+            blank = torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2))
+            maps = self.student_features(blank)
+            radius, stride = self.hparams["shift_radius"], min(strides(blank, maps))
+            if radius >= stride:
+                raise ValueError(
+                    f"shift radius {radius} is not smaller than the patch side {stride} of {info.name}; "
+                    f"use at most {stride - 1}"
+                )
             reached = torch.autograd.grad(sum(m.sum() for m in maps), chosen, allow_unused=True)
         for parameter, gradient in zip(chosen, reached, strict=True):
             parameter.requires_grad_(gradient is not None)

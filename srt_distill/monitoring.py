@@ -1,23 +1,32 @@
-"""What TensorBoard shows of a run beyond its curves.
+"""What a run shows beyond its loss curves: pictures of features, and J&F on named videos.
 
 Shape legend: B images, C channels, h w tokens.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from srt_distill.distillation import SRTDistillation
+from srt_distill.evaluation.davis_results import DavisResult
+from srt_distill.evaluation.davis_videos import open_videos
+from srt_distill.evaluation.video_propagation import evaluate_video
 from srt_distill.visualization import pca_rgb
 
 PANEL_HEIGHT = 160
 """Height of a picture in a panel, in pixels."""
 
+PANEL_NAME = "held-out image | teacher | SRT | student"
+
 
 class FeaturePanels(pl.Callback):
-    """PCA pictures of teacher, SRT and student on fixed held-out images, one shared projection a panel.
+    """PCA pictures of teacher, SRT and student on fixed held-out images, one shared projection an image.
 
     Args:
         num_images: How many of the first held-out images are shown.
@@ -40,17 +49,68 @@ class FeaturePanels(pl.Callback):
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                panels = [self._panel(batch, outputs, i) for i in range(min(self.num_images, len(batch)))]
-                logger.experiment.add_image(
-                    "held-out image | teacher | SRT | student", torch.cat(panels, 1), trainer.global_step
-                )
+                rows = [draw_panel(batch, outputs, i) for i in range(min(self.num_images, len(batch)))]
+                logger.experiment.add_image(PANEL_NAME, torch.cat(rows, 1), trainer.global_step)
 
-    def _panel(self, batch: Tensor, outputs: dict[str, tuple[Tensor, ...]], index: int) -> Tensor:
-        maps = [outputs[role][-1][index] for role in ("teacher", "srt", "student")]
-        margin_height = batch.shape[-2]
-        pictures = [batch[index].cpu().float() / 255, *(torch.as_tensor(p) for p in pca_rgb(maps))]
-        width = round(PANEL_HEIGHT * batch.shape[-1] / margin_height)
-        resized = [
-            torch.nn.functional.interpolate(p[None].float(), (PANEL_HEIGHT, width), mode="nearest")[0] for p in pictures
+
+def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int) -> Tensor:
+    """One row of pictures: the image, then teacher, SRT and student under one projection.
+
+    Args:
+        batch: (B, 3, H, W) uint8 images.
+        maps: What `SRTDistillation.validation_step` returned.
+        index: Which image of the batch.
+
+    Returns:
+        (3, h, w) in 0…1, h being `PANEL_HEIGHT`.
+    """
+    features = pca_rgb([maps[role][-1][index].float().cpu() for role in ("teacher", "srt", "student")])
+    pictures = [batch[index].float().cpu() / 255, *features]
+    size = PANEL_HEIGHT, round(PANEL_HEIGHT * batch.shape[-1] / batch.shape[-2])
+    return torch.cat([F.interpolate(picture[None], size, mode="nearest")[0] for picture in pictures], 2)
+
+
+class DavisScores(pl.Callback):
+    """J&F of the student's single pass on named DAVIS videos, every n validations: `davis/J&F-Mean` and its kin.
+
+    Their masks are labels, so these scores are for looking at, not for training on.
+
+    Args:
+        root: The DAVIS folder.
+        sequences: Names of videos.
+        every: Validations between two evaluations.
+        scale: Factor on the short side of 480 pixels.
+        size_multiple: What the long side is cut down to a multiple of.
+    """
+
+    def __init__(
+        self, root: str, sequences: Sequence[str], every: int = 1, scale: float = 0.5, size_multiple: int = 32
+    ) -> None:
+        self.videos = open_videos(Path(root), list(sequences))
+        self.every, self.scale, self.size_multiple = every, scale, size_multiple
+        self._validations = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate and log, on the first process."""
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, SRTDistillation):
+            return
+        self._validations += 1
+        if self._validations % self.every:
+            return
+        mean, std = (tuple(float(v) for v in t.flatten()) for t in (pl_module.mean, pl_module.std))
+        results = [
+            evaluate_video(
+                pl_module.student_features,
+                video,
+                mean=(mean[0], mean[1], mean[2]),
+                std=(std[0], std[1], std[2]),
+                scale=self.scale,
+                size_multiple=self.size_multiple,
+                device=pl_module.device,
+            )
+            for video in self.videos
         ]
-        return torch.cat(resized, 2).clamp(0, 1)
+        scores = {f"davis/{name}": value for name, value in DavisResult({}, tuple(results)).scores.items()}
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(scores, trainer.global_step)

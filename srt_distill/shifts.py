@@ -47,18 +47,14 @@ def grid_shifts(radius: int, border: Border = "edge") -> tuple[Shift, ...]:
     return (*shifts, (0, 0)) if border == "reference" else shifts
 
 
-def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tuple[Shift, ...]:
-    """Draw distinct shifts that cover the grid evenly, every one of the (2d+1)² equally likely.
-
-    A rank-1 lattice of `num_shifts` points is moved by one uniform offset modulo 2d+1 along both axes. Whatever the
-    lattice, each of its points is then uniform over the grid, so a target averaged over the draw is an unbiased
-    estimate of the full average; the lattice only makes the draws of one step unlike each other, which lowers the
-    variance below that of independent draws.
+def lattice_shifts(radius: int, num_shifts: int, offset: Shift = (0, 0)) -> tuple[Shift, ...]:
+    """Distinct shifts spread evenly over the grid: a rank-1 lattice, moved by an offset modulo 2d+1.
 
     Args:
         radius: d, in pixels.
-        num_shifts: k, how many shifts to draw.
-        generator: Source of the random offset.
+        num_shifts: k, how many shifts.
+        offset: Steps (down, right) that the lattice is moved by, wrapping round. Over all (2d+1)² offsets every point
+            of the lattice visits every shift of the grid once.
 
     Raises:
         ValueError: If `num_shifts` is not between 1 and (2d+1)².
@@ -69,10 +65,29 @@ def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tup
             f"{num_shifts} shifts a step cannot be drawn from the {side * side} of radius {radius}; "
             f"choose 1 to {side * side}"
         )
-    step = next(s for s in sorted(range(1, side + 1), key=lambda s: abs(s - 0.618 * side)) if math.gcd(s, side) == 1)
-    oy, ox = (int(v) for v in torch.randint(side, (2,), generator=generator))
+    golden = sorted(range(1, side + 1), key=lambda step: abs(step - 0.618 * side))
+    step = next(step for step in golden if math.gcd(step, side) == 1)
     lattice = ((i * side // num_shifts, i * step) for i in range(num_shifts))
-    return tuple(((y + oy) % side - radius, (x + ox) % side - radius) for y, x in lattice)
+    return tuple(((y + offset[0]) % side - radius, (x + offset[1]) % side - radius) for y, x in lattice)
+
+
+def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tuple[Shift, ...]:
+    """Draw distinct shifts that cover the grid evenly, every one of the (2d+1)² equally likely.
+
+    A lattice is moved by a uniform offset. Each of its points is then uniform over the grid, so a target averaged over
+    the draw is an unbiased estimate of the full average; the lattice only makes the shifts of one draw unlike each
+    other, which lowers the variance below that of independent draws.
+
+    Args:
+        radius: d, in pixels.
+        num_shifts: k, how many shifts to draw.
+        generator: Source of the random offset.
+
+    Raises:
+        ValueError: If `num_shifts` is not between 1 and (2d+1)².
+    """
+    down, right = (int(v) for v in torch.randint(2 * radius + 1, (2,), generator=generator))
+    return lattice_shifts(radius, num_shifts, (down, right))
 
 
 def pad_images(images: Float[Tensor, "B C H W"], radius: int, border: Border) -> Float[Tensor, "B C H2 W2"]:

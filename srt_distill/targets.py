@@ -5,6 +5,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,5 +38,7 @@ class OnlineTarget:
         """
         if self.shifts_per_step is None:
             return self.srt(images)
-        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        # torch's CPU generator looks at 32 bits of a seed only, so the two numbers are mixed first
+        mixed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(mixed)
         return self.srt(images, draw_shifts(self.srt.radius, self.shifts_per_step, generator))

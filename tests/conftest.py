@@ -23,3 +23,51 @@ def shared_data() -> Path:
 def generator() -> torch.Generator:
     """A seeded source of random numbers."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A timm folder with a two-block ViT, patch 8, random weights, a 5-class head and its own mean and std."""
+    from srt_distill.backbone import build_backbone, save_backbone
+
+    torch.manual_seed(0)
+    size = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    model = build_backbone({"architecture": "vit_tiny_patch16_224", "model_args": size, "num_classes": 5})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    folder = tmp_path_factory.mktemp("backbones") / "tiny"
+    save_backbone(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAVIS folder with two training and two validation videos of five 64x96 frames, each with two moving squares."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("davis")
+    generator = np.random.default_rng(0)
+    palette = [0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * (3 * 253)
+    for split, names in (("train", ["ants", "bees"]), ("val", ["cats", "dogs"])):
+        lists = root / "ImageSets" / "2017"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            frames, masks = root / "JPEGImages" / "480p" / name, root / "Annotations" / "480p" / name
+            frames.mkdir(parents=True)
+            masks.mkdir(parents=True)
+            background = np.asarray(
+                Image.fromarray(generator.integers(0, 255, (8, 12, 3), dtype=np.uint8)).resize((96, 64))
+            )
+            for t in range(5):
+                image, mask = background.copy(), np.zeros((64, 96), np.uint8)
+                for label, (top, left) in enumerate([(8 + 3 * t, 10 + 4 * t), (30, 70 - 5 * t)], start=1):
+                    image[top : top + 20, left : left + 20] = (60 * label, 200 - 60 * label, 40)
+                    mask[top : top + 20, left : left + 20] = label
+                Image.fromarray(image).save(frames / f"{t:05d}.jpg", quality=95)
+                picture = Image.fromarray(mask)
+                picture.putpalette(palette)
+                picture.save(masks / f"{t:05d}.png")
+    return root

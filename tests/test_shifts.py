@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srt_distill.shifts import draw_shifts, grid_shifts, pad_images, slice_view, unshift_tokens
+from srt_distill.shifts import draw_shifts, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3, 7])
@@ -92,3 +92,12 @@ def test_the_authors_zero_borders_attenuate_edges_and_corners():
 def test_shift_of_a_whole_patch_is_refused():
     with pytest.raises(ValueError, match=r"not smaller than the patch side 8.*at most 7"):
         unshift_tokens(torch.zeros(1, 1, 2, 2), (8, 0), 8)
+
+
+@pytest.mark.parametrize(("radius", "num"), [(1, 2), (3, 4), (3, 7), (2, 25), (4, 10)])
+def test_every_lattice_point_visits_every_shift_once(radius, num):
+    side = 2 * radius + 1
+    offsets = [(y, x) for y in range(side) for x in range(side)]
+    draws = [lattice_shifts(radius, num, offset) for offset in offsets]
+    for point in range(num):
+        assert sorted(draw[point] for draw in draws) == list(grid_shifts(radius))

@@ -65,17 +65,13 @@ class FitParser(LightningCLI):
         if kwargs["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(root, name="tensorboard", version="", default_hp_metric=False)
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.extend(
-            [
-                ModelCheckpoint(
-                    dirpath=root / CHECKPOINT_FOLDER,
-                    filename=Path(LAST_CHECKPOINT).stem,
-                    every_n_train_steps=self.config.checkpoint_every,
-                    enable_version_counter=False,
-                ),
-                FeaturePanels(),
-            ]
+        keep = ModelCheckpoint(
+            dirpath=root / CHECKPOINT_FOLDER,
+            filename=Path(LAST_CHECKPOINT).stem,
+            every_n_train_steps=self.config.checkpoint_every,
+            enable_version_counter=False,
         )
+        trainer.callbacks.extend([keep, FeaturePanels()])
         if kwargs["logger"]:
             trainer.callbacks.append(LearningRateMonitor(logging_interval="step"))
         return trainer
@@ -100,7 +96,8 @@ def run(arguments: Sequence[str]) -> None:
     trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if trainer.interrupted:
         raise RuntimeError(f"interrupted at step {trainer.global_step}; continue with --ckpt_path last")
-    trainer.save_checkpoint(root / CHECKPOINT_FOLDER / LAST_CHECKPOINT)
+    if trainer.global_step % cli.config.checkpoint_every:  # else the last step's checkpoint is there already
+        trainer.save_checkpoint(root / CHECKPOINT_FOLDER / LAST_CHECKPOINT)
     if not trainer.is_global_zero:
         return
     gap = trainer.callback_metrics.get("val/gap_closed")

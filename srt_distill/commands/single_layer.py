@@ -47,8 +47,8 @@ def make_method(
     info = describe_backbone(model)
     if features.shift_radius >= info.patch_size:
         raise ValueError(
-            f"shift radius {features.shift_radius} is not smaller than the patch side {info.patch_size} of {info.name}; "
-            f"use at most {info.patch_size - 1}"
+            f"shift radius {features.shift_radius} is not smaller than the patch side {info.patch_size} of "
+            f"{info.name}; use at most {info.patch_size - 1}"
         )
     extract = FeatureExtractor(model.to(device), (features.layer,), norm=features.norm)
     srt = StochasticResonance(extract, features.shift_radius, features.border, views_per_batch)

@@ -50,7 +50,7 @@ class Export:
 
 
 def export_timm(run: Run, output: Path) -> Export:
-    """Write the student as a folder that `timm.create_model("local-dir:<output>", pretrained=True)` loads, and prove it.
+    """Write the student as a folder for `timm.create_model("local-dir:<output>", pretrained=True)`, and prove it equal.
 
     The folder is reloaded by timm in a fresh interpreter that does not import this package, and must give the student's
     features to the bit at three image sizes; its keys and shapes must be the teacher's. Only then does it take the

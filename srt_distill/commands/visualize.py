@@ -1,0 +1,88 @@
+"""`srt-distill visualize`: the features of any backbone as pictures.
+
+Shape legend: none.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
+from srt_distill.commands.single_layer import choose_device
+from srt_distill.ensemble import StochasticResonance
+from srt_distill.runs import open_backbone
+from srt_distill.shifts import Border
+from srt_distill.visualization import visualize as draw
+
+
+def visualize(
+    backbone: str,
+    sources: list[Path],
+    output: Path,
+    student: str | None = None,
+    weights: str | None = None,
+    position_embedding: PositionEmbedding = "timm",
+    layers: list[int] = [-1],  # noqa: B006 (the parser copies it)
+    norm: bool = True,
+    shift_radius: int = 3,
+    border: Border = "edge",
+    views_per_batch: int = 1,
+    short_side: int = 480,
+    every: int = 1,
+    frames_per_second: float = 12.5,
+    device: str = "auto",
+) -> None:
+    """Draw what a backbone sees: PCA colours of a single pass, of SRT and, if given, of an adapted student.
+
+    One row a layer, one principal component analysis a row, so that colours can be compared (paper, Figs. 2 and 6); the
+    noise that SRT removes (Fig. 4); for videos also an MP4 and a GIF.
+
+    Args:
+        backbone: A run folder or .ckpt (its student), an exported folder, `local-dir:`, `hf-hub:` or a timm model name.
+        sources: Images, folders of images and videos, as '[a.jpg, photos, clip.mp4]'.
+        output: Folder for the pictures.
+        student: A second backbone beside the first, named like it.
+        weights: Weights file for a timm model name.
+        position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
+        layers: Blocks to draw, 0-based, negative from the end, as '[3, 7, -1]'.
+        norm: Apply the final norm.
+        shift_radius: d of SRT in pixels; the paper draws with 7.
+        border: What lies beyond the frame under SRT.
+        views_per_batch: Shifted views that go through the backbone together.
+        short_side: Pixels that the shorter side is resized to.
+        every: Of a video, one frame in this many.
+        frames_per_second: Speed of the written videos.
+        device: `auto`, `cpu`, `cuda`, …
+    """
+    where = choose_device(device)
+    model = open_backbone(backbone, weights=weights, position_embedding=position_embedding).to(where)
+    info = describe_backbone(model)
+    single = FeatureExtractor(model, tuple(layers), norm=norm)
+    ensemble = f"SRT d={shift_radius}"
+    extractors = {"single pass": single, ensemble: StochasticResonance(single, shift_radius, border, views_per_batch)}
+    if student is not None:
+        adapted = open_backbone(student, position_embedding=position_embedding).to(where)
+        extractors["student"] = FeatureExtractor(adapted, tuple(layers), norm=norm)
+    written = draw(
+        extractors,
+        sources,
+        output,
+        mean=(info.mean[0], info.mean[1], info.mean[2]),
+        std=(info.std[0], info.std[1], info.std[2]),
+        patch=info.patch_size,
+        layer_names=[f"layer {layer}" for layer in layers],
+        single="single pass",
+        ensemble=ensemble,
+        short_side=short_side,
+        every=every,
+        frames_per_second=frames_per_second,
+        device=where,
+    )
+    for path in written:
+        print(path)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the command line and draw."""
+    auto_cli(visualize, args=list(arguments), as_positional=False, prog="srt-distill visualize")

@@ -1,0 +1,280 @@
+"""Training the student: what moves, what never moves, what is logged, what survives."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from srt_distill.backbone import describe_backbone, hash_weights, load_backbone
+from srt_distill.distillation import SRTDistillation, one_cycle
+from srt_distill.losses import feature_distance
+from srt_distill.runs import load_run
+from srt_distill.shifts import lattice_shifts
+
+
+def images(num, seed=0):
+    """Smooth random pictures with a margin of 3: (num, 3, 38, 54) uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(num, 3, 8, 10, generator=generator)
+    return (torch.nn.functional.interpolate(coarse, (38, 54), mode="bicubic").clamp(0, 1) * 255).byte()
+
+
+def loader(num=8, batch_size=4, seed=0):
+    return DataLoader(images(num, seed), batch_size=batch_size)
+
+
+def fast_adamw(params):
+    return torch.optim.AdamW(params, lr=3e-3, weight_decay=0.0)
+
+
+@pytest.fixture
+def make_module(tiny_folder):
+    def make(**settings):
+        settings.setdefault("shift_radius", 1)
+        settings.setdefault("optimizer", fast_adamw)
+        return SRTDistillation(f"local-dir:{tiny_folder}", **settings)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    def make(**settings):
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+        settings.setdefault("enable_checkpointing", False)
+        return pl.Trainer(default_root_dir=tmp_path, num_sanity_val_steps=0, **{**quiet, **settings})
+
+    return make
+
+
+def ready(module, trainer):
+    """A module with its models, attached to a trainer, without training."""
+    module._trainer = trainer
+    module.configure_model()
+    module._trainer = None
+    return module
+
+
+def test_training_closes_the_gap_and_leaves_the_teacher_alone(make_module, make_trainer, tiny_folder):
+    module = make_module()
+    trainer = make_trainer(max_epochs=20)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    original = load_backbone(f"local-dir:{tiny_folder}")
+    assert hash_weights(module.teacher) == hash_weights(original)
+    assert hash_weights(module.student) != hash_weights(original)
+    assert trainer.callback_metrics["val/gap_closed"] > 0.1
+    student = trainer.callback_metrics["val/equivariance_error_student"]
+    assert student < trainer.callback_metrics["val/equivariance_error_teacher"]
+
+
+def test_an_untouched_student_has_closed_no_gap(make_module, make_trainer):
+    module = make_module()
+    trainer = make_trainer()
+    trainer.validate(module, loader(4), verbose=False)
+    assert trainer.callback_metrics["val/gap_closed"] == 0
+    student = trainer.callback_metrics["val/equivariance_error_student"]
+    assert student == trainer.callback_metrics["val/equivariance_error_teacher"] > 0
+
+
+def test_the_classifier_is_frozen_and_unchanged(make_module, make_trainer):
+    module = make_module()
+    make_trainer(max_epochs=1).fit(module, loader())
+    assert torch.equal(module.student.head.weight, module.teacher.head.weight)
+    assert not module.student.head.weight.requires_grad
+
+
+def test_the_teacher_stays_in_eval_mode_and_out_of_the_optimiser(make_module, make_trainer):
+    module = make_module()
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, loader())
+    module.train()
+    assert not any(m.training for m in (*module.teacher.modules(), *module.student.modules()))
+    teacher = {id(p) for p in module.teacher.parameters()}
+    assert teacher.isdisjoint(id(p) for group in trainer.optimizers[0].param_groups for p in group["params"])
+    assert not any(p.requires_grad for p in module.teacher.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "moves", "stays"),
+    [
+        ({"trainable": "all"}, ["blocks.0.attn.qkv.weight", "norm.weight", "pos_embed", "cls_token"], []),
+        ({"trainable": "last_n", "last_n": 1}, ["blocks.1.mlp.fc1.weight"], ["blocks.0.mlp.fc1.weight", "pos_embed"]),
+        ({"trainable": "norm"}, ["blocks.0.norm1.weight", "norm.bias"], ["blocks.0.mlp.fc1.weight"]),
+        ({"trainable": "bias"}, ["blocks.0.mlp.fc1.bias"], ["blocks.0.mlp.fc1.weight", "blocks.0.norm1.weight"]),
+        ({"layers": [0]}, ["blocks.0.mlp.fc2.weight"], ["blocks.1.mlp.fc2.weight"]),
+        ({"layers": [-1], "norm": False}, ["blocks.1.mlp.fc2.weight"], ["norm.weight"]),
+    ],
+)
+def test_only_the_chosen_weights_move(make_module, make_trainer, settings, moves, stays):
+    module = make_module(**settings)
+    make_trainer(max_epochs=2).fit(module, loader())
+    student, teacher = dict(module.student.named_parameters()), dict(module.teacher.named_parameters())
+    for name in moves:
+        assert not torch.equal(student[name], teacher[name]), name
+    for name in stays:
+        assert torch.equal(student[name], teacher[name]), name
+
+
+@pytest.mark.parametrize("loss", ["mse", "l2", "l1", "smooth_l1", "cosine"])
+def test_every_loss_trains(make_module, make_trainer, loss):
+    module = make_module(loss=loss, layers=[0, -1], layer_weights=[0.5, 1.0])
+    trainer = make_trainer(max_epochs=8)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    metrics = trainer.callback_metrics
+    assert metrics["val/gap_closed"] > 0.02
+    expected = 0.5 * metrics["train/loss_layer_0"] + metrics["train/loss_layer_-1"]
+    assert metrics["train/loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_sampled_shifts_give_the_full_gradient_in_expectation(make_module, make_trainer):
+    module = ready(make_module(shift_radius=1, margin=1), make_trainer()).double()
+    batch = images(2)[..., 2:-2, 2:-2]
+    pictures = ((batch / 255).double() - module.mean) / module.std
+    weight = module.student.blocks[0].mlp.fc1.weight
+
+    def gradient(shifts):
+        target = module.srt(pictures, shifts)[-1]
+        crop = pictures[..., 1:-1, 1:-1]
+        # in float64 throughout, so that the two sides agree to rounding
+        loss = (module.student_features(crop)[-1] - target).square().mean()
+        return torch.autograd.grad(loss, weight)[0]
+
+    full = gradient(module.srt.shifts)
+    draws = [gradient(lattice_shifts(1, 4, (y, x))) for y in range(3) for x in range(3)]
+    mean = torch.stack(draws).mean(0)
+    assert torch.allclose(mean, full, rtol=1e-9, atol=1e-12)
+    assert (draws[0] - full).abs().max() > 1e-6  # single draws do differ
+
+
+def test_l1_would_be_biased_and_is_refused_with_sampled_shifts(make_module):
+    with pytest.raises(ValueError, match=r"shifts_per_step 4 with loss 'l1'.*full grid"):
+        make_module(loss="l1", shifts_per_step=4)
+
+
+def test_the_pull_towards_the_start_holds_weights_back(make_module, make_trainer):
+    def distance(**settings):
+        module = make_module(**settings)
+        make_trainer(max_epochs=5).fit(module, loader())
+        pairs = zip(module.student.parameters(), module.teacher.parameters())
+        return sum((w - w0).square().sum().item() for w, w0 in pairs)
+
+    assert distance(penalty_weight=10.0) < 0.5 * distance()
+
+
+def test_the_authors_penalty_shrinks_the_weights(make_module, make_trainer):
+    module = make_module(penalty="weight_norm", penalty_weight=1.0)
+    make_trainer(max_epochs=5).fit(module, loader())
+    student, teacher = module.student.blocks[0].attn.qkv.weight, module.teacher.blocks[0].attn.qkv.weight
+    assert student.norm() < teacher.norm()
+
+
+def test_bf16_autocast_trains_on_fp32_targets(make_module, make_trainer):
+    module = make_module(shifts_per_step=4)
+    trainer = make_trainer(max_epochs=3, precision="bf16-mixed")
+    trainer.fit(module, loader(), loader(4, seed=1))
+    assert math.isfinite(trainer.callback_metrics["train/loss"])
+    assert module.srt(module.normalize(images(1)))[0].dtype == torch.float32
+    assert not module.teacher.training
+
+
+def test_a_resumed_run_is_the_uninterrupted_run(make_module, make_trainer, tmp_path):
+    def train(folder, max_epochs, ckpt_path=None):
+        module = make_module(shifts_per_step=3, seed=7, lr_scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 4))
+        keep = ModelCheckpoint(dirpath=tmp_path / folder, filename="last")
+        trainer = make_trainer(max_epochs=max_epochs, callbacks=[keep], enable_checkpointing=True)
+        trainer.fit(module, loader(), loader(4, seed=1), ckpt_path=ckpt_path, weights_only=True)
+        return module, tmp_path / folder / "last.ckpt"
+
+    whole, _ = train("whole", 4)
+    _, half = train("half", 2)
+    resumed, _ = train("resumed", 4, ckpt_path=half)
+    assert hash_weights(resumed.student) == hash_weights(whole.student)
+
+
+def test_a_run_cannot_be_resumed_under_another_teacher(make_module, make_trainer, tiny_folder, tmp_path):
+    module = make_module()
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, loader())
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    other = make_module()
+    trainer = make_trainer(max_epochs=2)
+    ready(other, trainer)
+    with torch.no_grad():
+        other.teacher.norm.bias.add_(1)
+    with pytest.raises(ValueError, match=r"was started from teacher .*resume with the original weights"):
+        trainer.fit(other, loader(), ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+
+
+def test_a_checkpoint_carries_all_that_the_student_needs(make_module, make_trainer, tmp_path, tiny_folder):
+    module = make_module(layers=[0, -1])
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    run = load_run(tmp_path / "run.ckpt")
+    assert hash_weights(run.student) == hash_weights(module.student)
+    assert hash_weights(run.teacher) == hash_weights(module.teacher)
+    assert describe_backbone(run.student).mean == describe_backbone(module.student).mean
+    assert run.scores["val/gap_closed"] == pytest.approx(trainer.callback_metrics["val/gap_closed"].item())
+    assert run.step == 2
+
+    hparams = torch.load(tmp_path / "run.ckpt", weights_only=True)["hyper_parameters"]
+    assert all(isinstance(v, str | int | float | bool | list | tuple | None) for v in hparams.values())
+
+    whole = SRTDistillation.load_from_checkpoint(tmp_path / "run.ckpt", backbone="no-such-model", weights_only=True)
+    assert hash_weights(whole.student) == hash_weights(module.student)
+
+
+def test_ema_through_lightnings_own_callback(make_module, make_trainer, tmp_path):
+    module = make_module()
+    trainer = make_trainer(max_epochs=4, callbacks=[EMAWeightAveraging(decay=0.9)])
+    trainer.fit(module, loader(), loader(4, seed=1))
+    assert trainer.callback_metrics["val/gap_closed"] > 0
+    assert hash_weights(module.teacher) != hash_weights(module.student)
+
+
+def test_two_processes_train_as_one(make_module, make_trainer, tmp_path):
+    keep = ModelCheckpoint(dirpath=tmp_path / "pair", filename="last")
+    trainer = make_trainer(max_epochs=2, strategy="ddp_spawn", devices=2, callbacks=[keep], enable_checkpointing=True)
+    trainer.fit(make_module(shifts_per_step=2, layers=[0]), loader(16), loader(8, seed=1))
+    assert trainer.callback_metrics["val/gap_closed"] > 0
+    run = load_run(tmp_path / "pair" / "last.ckpt")
+    assert hash_weights(run.student) != hash_weights(run.teacher)
+    assert run.step == 4  # 16 images, two processes, batches of 4, twice over
+
+
+def test_radius_must_be_below_the_patch(make_module, make_trainer):
+    with pytest.raises(ValueError, match=r"shift radius 8 is not smaller than the patch side 8.*use at most 7"):
+        make_trainer(max_epochs=1).fit(make_module(shift_radius=8), loader())
+
+
+def test_a_layer_out_of_range_is_refused_before_training(make_module, make_trainer):
+    with pytest.raises(ValueError, match="layer 2 is out of range"):
+        make_trainer(max_epochs=1).fit(make_module(layers=[2]), loader())
+
+
+def test_layer_weights_must_match_layers(make_module):
+    with pytest.raises(ValueError, match="1 layer_weights for 2 layers"):
+        make_module(layers=[0, 1], layer_weights=[1.0])
+
+
+def test_one_cycle_rises_then_falls():
+    rates = [one_cycle(step, 100) for step in range(121)]
+    assert rates[0] == pytest.approx(0.04)
+    assert max(rates) == rates[30] == 1
+    assert rates[100] == rates[120] == pytest.approx(0, abs=1e-12)
+    assert rates[:31] == sorted(rates[:31]) and rates[30:] == sorted(rates[30:], reverse=True)
+
+
+def test_distances_are_what_their_names_say():
+    a, b = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
+    assert feature_distance(a, b, "mse") == pytest.approx(((a - b) ** 2).mean().item(), rel=1e-6)
+    norms = [(x - y).flatten().norm().item() for x, y in zip(a, b)]
+    assert feature_distance(a, b, "l2") == pytest.approx(sum(norms) / 2, rel=1e-6)
+    assert feature_distance(a, b, "l1") == pytest.approx((a - b).abs().mean().item(), rel=1e-6)
+    assert feature_distance(a, 3 * a, "cosine") == pytest.approx(0, abs=1e-6)
+    assert feature_distance(a, -a, "cosine") == pytest.approx(2, abs=1e-6)
+    small = feature_distance(a, a + 0.5, "smooth_l1")
+    assert small == pytest.approx(0.125, rel=1e-5)

@@ -1,0 +1,31 @@
+"""Online targets."""
+
+import torch
+
+from srt_distill.ensemble import StochasticResonance
+from srt_distill.targets import OnlineTarget
+from tests.test_ensemble import PatchEmbedding
+
+
+def target(num, seed=0):
+    return OnlineTarget(StochasticResonance(PatchEmbedding(8), 2, margin=2), num, seed)
+
+
+def test_without_a_number_of_shifts_the_target_is_srt():
+    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
+    whole = target(None)
+    assert torch.equal(whole(images, 0)[0], whole.srt(images)[0])
+
+
+def test_the_number_of_the_draw_decides_the_shifts():
+    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
+    sampled = target(3)
+    assert torch.equal(sampled(images, 5)[0], sampled(images, 5)[0])
+    assert any(not torch.equal(sampled(images, 0)[0], sampled(images, step)[0]) for step in range(1, 4))
+    assert any(not torch.equal(sampled(images, s)[0], target(3, seed=1)(images, s)[0]) for s in range(4))
+
+
+def test_a_draw_costs_as_many_passes_as_it_has_shifts():
+    sampled = target(3)
+    sampled(torch.randn(2, 3, 20, 28, dtype=torch.float64), 0)
+    assert sum(sampled.srt.extract.batch_sizes) == 2 * 3
