@@ -1,0 +1,17 @@
+"""Unlabeled images: sources to pick from, and the data module that turns one into batches of crops."""
+
+from srt_distill.data.files import DavisFrames, FileList, ImageFolder
+from srt_distill.data.hugging_face import HuggingFaceImages
+from srt_distill.data.source import ImageSource
+from srt_distill.data.unlabeled import UnlabeledImages
+from srt_distill.data.video import VideoFrames
+
+__all__ = [
+    "DavisFrames",
+    "FileList",
+    "HuggingFaceImages",
+    "ImageFolder",
+    "ImageSource",
+    "UnlabeledImages",
+    "VideoFrames",
+]

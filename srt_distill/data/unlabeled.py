@@ -1,0 +1,138 @@
+"""Unlabeled images as a LightningDataModule: a source in, batches of crops out.
+
+Shape legend: B images, 3 colours, H W pixels of the crop, m margin in pixels, p patch side in pixels.
+"""
+
+import warnings
+from functools import partial
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+
+from srt_distill.data.crops import HeldOutCrops, TrainingCrops, load_first_readable
+from srt_distill.data.loading import CropLoader, EpochSampler
+from srt_distill.data.source import ImageSource
+from srt_distill.data.splitting import count_held_out, split_indices
+
+
+class UnlabeledImages(LightningDataModule):
+    """Batches of uint8 crops (B, 3, H + 2m, W + 2m) with a margin of real pixels, for training and for measuring.
+
+    Training crops are random, and different in each epoch; held-out crops are centred. Every crop is a function of
+    (seed, epoch, image): neither the number of loader processes nor a resumed run changes it.
+
+    An image that cannot be read is named in a warning once, counted in `num_unreadable`, and replaced by another.
+
+    Args:
+        source: where the images come from.
+        crop_size: side of the crop in pixels, or (height, width); without the margin.
+        margin: real pixels kept on each side, at least the shift radius.
+        scale: resize factor before cropping: 0.5 halves the sides. An image too small for crop and margin is resized by
+            the smallest larger factor at which it fits.
+        batch_size: images a batch and process.
+        num_workers: loader processes; 0 loads in the main one.
+        held_out: what is kept out of training to measure on: a share in [0, 1), or a number of images. Evenly spaced
+            runs of neighbours, so that near-identical frames of a video do not end up on both sides.
+        flip: whether half of the training crops are mirrored left to right.
+        patch: patch side of the backbone in pixels; the crop must be a multiple of it.
+        seed: of crops and order, not negative.
+
+    Raises:
+        ValueError: If the crop is not a multiple of the patch side, or a size, factor or seed is out of its range.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        crop_size: int | tuple[int, int] = 224,
+        margin: int = 3,
+        scale: float = 1.0,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        held_out: int | float = 0.05,
+        flip: bool = True,
+        patch: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+        for name, side in (("height", height), ("width", width)):
+            if side < 1 or side % patch:
+                below = max(patch, side // patch * patch)
+                raise ValueError(
+                    f"crop {name} {side} is not a multiple of patch side {patch}; "
+                    f"use {below} or {below + patch}, or set patch to the backbone's"
+                )
+        for name, value, least in (("margin", margin, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        if scale <= 0:
+            raise ValueError(f"scale={scale} must be above 0; 1 keeps the size, 0.5 halves the sides")
+        self.source = source
+        self.window = (height + 2 * margin, width + 2 * margin)
+        self.scale = scale
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.held_out = held_out
+        self.flip = flip
+        self.seed = seed
+        self._unreadable: set[str] = set()
+
+    @property
+    def num_unreadable(self) -> int:
+        """How many different images could not be read so far, in this process."""
+        return len(self._unreadable)
+
+    def setup(self, stage: str) -> None:
+        """Split the source, and make sure that each part has an image that can be read, without reading them all.
+
+        Raises:
+            ValueError: If nothing would be left for training.
+            OSError: If no image of a part can be read.
+        """
+        training, held_out = split_indices(len(self.source), count_held_out(len(self.source), self.held_out))
+        for part in (training, held_out):
+            if len(part):
+                _, unreadable = load_first_readable(self.source, map(int, part))
+                for name, reason in unreadable.items():
+                    self._report_unreadable(name, reason)
+        height, width = self.window
+        self._training = TrainingCrops(self.source, training, height, width, self.scale, self.flip, self.seed)
+        self._held_out = HeldOutCrops(self.source, held_out, height, width, self.scale)
+
+    def train_dataloader(self) -> CropLoader:
+        """Random crops of the training part, in a new order every epoch."""
+        sampler = EpochSampler(
+            self._training,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            num_processes=self.trainer.world_size if self.trainer else 1,
+            process=self.trainer.global_rank if self.trainer else 0,
+            progress=partial(read_progress, self.trainer) if self.trainer else None,
+        )
+        return self._loader(self._training, sampler)
+
+    def val_dataloader(self) -> CropLoader | list[CropLoader]:
+        """Centred crops of the held-out part, in order; no loader if nothing is held out."""
+        return self._loader(self._held_out, None) if len(self._held_out) else []
+
+    def _loader(self, dataset: TrainingCrops | HeldOutCrops, sampler: EpochSampler | None) -> CropLoader:
+        return CropLoader(
+            dataset,
+            self._report_unreadable,
+            sampler=sampler,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _report_unreadable(self, name: str, reason: str) -> None:
+        if name not in self._unreadable:
+            self._unreadable.add(name)
+            warnings.warn(f"{reason}; skipped, another image takes its place", stacklevel=2)
+
+
+def read_progress(trainer: Trainer) -> tuple[int, int]:
+    """Which epoch a trainer is in, and how many of its batches came before: not 0 only where it is resumed half-way."""
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -1,0 +1,33 @@
+"""Pictures and videos whose pixels tell where they come from."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def picture(number: int, height: int = 40, width: int = 56) -> Image.Image:
+    """Red counts columns, green counts rows, blue is the picture's number."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.arange(width)
+    pixels[..., 1] = np.arange(height)[:, None]
+    pixels[..., 2] = number
+    return Image.fromarray(pixels)
+
+
+def write_video(path: Path, num_frames: int, codec: str = "mpeg4", turned: int = 0, **options: str) -> None:
+    """Frames of one grey each, 6 levels apart, in groups of 12, with a brighter corner at the top left."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
+        stream.bit_rate = 4_000_000
+        stream.codec_context.thread_count = 1  # its threads would be missed by loader processes forked later
+        if turned:
+            stream.set_display_rotation(turned)
+        for number in range(num_frames):
+            pixels = np.full((48, 64, 3), 6 * number, np.uint8)
+            pixels[:24, :32] += 12  # a brighter corner tells which way is up
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,0 +1,110 @@
+import pickle
+from pathlib import Path
+
+import datasets
+import pytest
+
+from srt_distill.data import HuggingFaceImages
+from tests.data.pictures import picture
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def rows() -> datasets.Dataset:
+    features = datasets.Features(
+        {"label": datasets.Value("int64"), "photo": datasets.Image(), "thumbnail": datasets.Image(decode=False)}
+    )
+    columns = {"label": [0, 1, 2], "photo": [picture(i) for i in range(3)], "thumbnail": [picture(9)] * 3}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def blue(source: HuggingFaceImages, index: int) -> int:
+    image = source.load(index)
+    assert (image.mode, image.size) == ("RGB", (56, 40))
+    return image.getpixel((0, 0))[2]
+
+
+def test_saved_dataset_takes_the_first_image_column(rows, tmp_path):
+    rows.save_to_disk(tmp_path / "saved")
+    source = HuggingFaceImages(str(tmp_path / "saved"))
+    assert [blue(source, i) for i in range(len(source))] == [0, 1, 2]
+    assert source.name(2) == f"{tmp_path}/saved/train/2"
+    assert blue(pickle.loads(pickle.dumps(source)), 1) == 1
+
+
+def test_named_column_even_if_stored_undecoded(rows, tmp_path):
+    rows.save_to_disk(tmp_path / "saved")
+    assert blue(HuggingFaceImages(str(tmp_path / "saved"), image_column="thumbnail"), 0) == 9
+
+
+def test_saved_splits(rows, tmp_path):
+    datasets.DatasetDict({"train": rows, "extra": rows.select([2])}).save_to_disk(tmp_path / "saved")
+    assert blue(HuggingFaceImages(str(tmp_path / "saved"), split="extra"), 0) == 2
+    with pytest.raises(ValueError, match=r"unknown split 'test' of .*saved; it has train, extra"):
+        HuggingFaceImages(str(tmp_path / "saved"), split="test")
+
+
+def test_folder_of_parquet(rows, tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows.to_parquet(tmp_path / "tables/train.parquet")
+    source = HuggingFaceImages(str(tmp_path / "tables"))
+    assert [blue(source, i) for i in range(len(source))] == [0, 1, 2]
+    assert len(HuggingFaceImages(str(tmp_path / "tables"), split="train[:2]")) == 2
+    with pytest.raises(ValueError, match=r"Unknown split \"test\". Should be one of \['train'\]"):
+        HuggingFaceImages(str(tmp_path / "tables"), split="test")
+
+
+def test_folder_of_images(folder: Path):
+    source = HuggingFaceImages(str(folder))
+    assert sorted(blue(source, i) for i in range(len(source))) == list(range(11))
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(OSError, match=r"cannot read image .*/train/4: "):
+        source.load(4)
+
+
+def test_without_an_image_column_the_columns_are_named(rows, tmp_path):
+    rows.select_columns("label").save_to_disk(tmp_path / "labels")
+    with pytest.raises(ValueError, match=r"no image column in .*labels; its columns are label \(Value\)"):
+        HuggingFaceImages(str(tmp_path / "labels"))
+    rows.save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"no image column 'label' in .*photo \(Image\)"):
+        HuggingFaceImages(str(tmp_path / "saved"), image_column="label")
+
+
+def test_split_saved_alone_is_not_taken_for_another(rows, tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows.to_parquet(tmp_path / "tables/test.parquet")
+    datasets.load_dataset(str(tmp_path / "tables"), split="test").save_to_disk(tmp_path / "saved")
+    assert len(HuggingFaceImages(str(tmp_path / "saved"), split="test")) == 3
+    with pytest.raises(ValueError, match=r"unknown split 'train' of .*saved; it has test"):
+        HuggingFaceImages(str(tmp_path / "saved"))
+
+
+def test_empty_split(rows, tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows.to_parquet(tmp_path / "tables/train.parquet")
+    with pytest.raises(ValueError, match=r"split 'train\[:0\]' of .*tables"):
+        HuggingFaceImages(str(tmp_path / "tables"), split="train[:0]")
+    rows.select([]).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"cannot load split 'train' of .*saved"):
+        HuggingFaceImages(str(tmp_path / "saved"))
+
+
+def test_neither_hub_nor_folder(tmp_path):
+    with pytest.raises((FileNotFoundError, ConnectionError), match="nowhere"):
+        HuggingFaceImages(str(tmp_path / "nowhere"))
+
+
+def test_unreadable_rows_raise_os_error_with_their_name(tmp_path):
+    images = [{"bytes": b"not an image", "path": None}, None]
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict({"image": images}, features=features).save_to_disk(tmp_path / "saved")
+    source = HuggingFaceImages(str(tmp_path / "saved"))
+    for index in range(2):
+        with pytest.raises(OSError, match=f"cannot read image .*saved/train/{index}: "):
+            source.load(index)
