@@ -63,16 +63,20 @@ def noise_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, laye
     Args:
         picture: the image.
         single: features of the single pass.
-        ensemble: features taken for the signal.
+        ensemble: features taken for the signal; where no finer than the single pass, there is no resizing to show.
         name: caption of the ensemble.
         layer_names: captions before the rows.
 
     Returns:
-        One picture; the two heat maps of a row share their scale.
+        One picture; the heat maps of a row share their scale.
     """
-    rows, columns = [], ["image", f"‖{name} - single pass‖", "‖resized - single pass‖"]
+    finer = single[0].shape != ensemble[0].shape
+    columns = ["image", f"‖{name} - single pass‖", *["‖resized - single pass‖"] * finer]
+    rows = []
     for coarse, fine in zip(single, ensemble, strict=True):
-        heats = [noise_map(fine, coarse)[0], resizing_noise_map(coarse, *fine.shape[-2:])[0]]
+        heats = [noise_map(fine, coarse)[0]]
+        if finer:
+            heats.append(resizing_noise_map(coarse, *fine.shape[-2:])[0])
         high = heat_range(heats)
         rows.append([picture, *(_to_size(heat_map(heat, high), picture) for heat in heats)])
     return panel_grid(rows, columns, _row_names(layer_names))

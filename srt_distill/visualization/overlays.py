@@ -50,7 +50,7 @@ def overlay_mask(
     opacity: float = 0.45,
     outline_width: int = 2,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Tints each object with its colour and draws its outline in the full colour.
+    """Tints each object with its colour and draws its outline in the same colour at full brightness.
 
     Args:
         frame: RGB picture.
@@ -75,5 +75,6 @@ def overlay_mask(
     blended = np.rint((1 - opacity) * frame + opacity * colors).astype(np.uint8)
     picture = np.where((mask != 0)[..., None], blended, frame)
     outline = mask_outlines(mask, outline_width)
-    picture[outline] = colors[outline]
+    rim = colors[outline].astype(np.float64)  # palette colours are dark: their brightest channel is lifted to 255
+    picture[outline] = np.rint(rim * 255 / rim.max(axis=1, keepdims=True)).astype(np.uint8)
     return picture

@@ -1,14 +1,9 @@
 """Pictures and videos to disk, complete or not at all.
 
-Shape legend: N frames, H W pixels.
-
-Each file is written beside its destination and moved over it, so a full disk or a kill leaves an older file intact.
+Shape legend: H W pixels.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,29 +12,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from srt_distill.files import replaced_file
 from srt_distill.visualization.panels import Picture
-
-
-@contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well and vanishes when it does not.
-
-    Args:
-        path: destination; its folder is made.
-
-    Yields:
-        Path to write to, with the destination's ending.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -109,10 +83,3 @@ def _first(frames: Iterable[Picture], path: Path) -> tuple[Picture, Iterator[Pic
     if first is None:
         raise ValueError(f"no frame for {path.name}; a video needs at least one")
     return first, rest
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

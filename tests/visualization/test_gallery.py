@@ -136,7 +136,7 @@ def test_propagation_is_drawn_as_a_sheet_and_as_videos(tmp_path):
     written = visualize_propagation(frames, {"truth": moving, "student": still}, tmp_path / "clip", num_shown=3)
     assert [path.name for path in written] == ["clip.png", "clip.mp4", "clip.gif"]
     sheet = np.asarray(Image.open(written[0]))
-    tinted = (sheet == (128, 0, 0)).all(-1)
+    tinted = (sheet == (255, 0, 0)).all(-1)
     assert tinted.any() and sheet.shape[0] >= 3 * 32
     assert Image.open(written[2]).n_frames == 5
     with pytest.raises(ValueError, match="student has 2 masks for 5 frames"):

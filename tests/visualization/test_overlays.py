@@ -41,7 +41,7 @@ def test_overlay_tints_objects_and_leaves_the_background():
     picture = overlay_mask(frame, SQUARE, opacity=0.5, outline_width=1)
     assert np.array_equal(picture[SQUARE == 0], frame[SQUARE == 0])
     assert tuple(picture[4, 4]) == (114, 50, 50)
-    assert tuple(picture[2, 2]) == (128, 0, 0)
+    assert tuple(picture[2, 2]) == (255, 0, 0)
     assert (frame == 100).all()
 
 

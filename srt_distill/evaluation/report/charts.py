@@ -1,0 +1,138 @@
+"""Charts of a comparison as SVG that takes the page's colours and width.
+
+Shape legend: none.
+
+Text and axes are drawn in the colour of the surrounding text, so one chart serves light and dark pages.
+"""
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+COLORS = ("#868e99", "#dd7a0b", "#2f86eb", "#2ba36e", "#a06cf0", "#dc4c83", "#a88a2a", "#1fa3b0")
+"""One a method, in order; of middling lightness, so that they stand out on white and on near-black."""
+
+_INK = "#010203"  # stands for the page's text colour, and occurs nowhere else
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.linewidth": 0.6,
+}
+
+
+def sequence_chart(scores: Mapping[str, Mapping[str, float]], label: str) -> str:
+    """Dots of all methods on one line a sequence.
+
+    Args:
+        scores: by method, then by sequence; all methods have the same sequences.
+        label: name of the score.
+
+    Returns:
+        SVG.
+    """
+    sequences = list(next(iter(scores.values())))
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "sequences"}):
+        figure, axes = _axes(4.6, 0.7 + 0.3 * len(sequences))
+        for y, sequence in enumerate(sequences):
+            values = [by_sequence[sequence] for by_sequence in scores.values()]
+            axes.plot([min(values), max(values)], [y, y], color=_INK, alpha=0.25, linewidth=1.2, zorder=1)
+        offsets = np.linspace(-0.18, 0.18, len(scores))  # dots of equal value must not hide each other
+        for color, offset, by_sequence in zip(_cycle(len(scores)), offsets, scores.values(), strict=True):
+            values = [by_sequence[sequence] for sequence in sequences]
+            axes.plot(values, np.arange(len(sequences)) + offset, "o", color=color, markersize=5.5, zorder=2)
+        axes.set_yticks(range(len(sequences)), sequences)
+        axes.set_ylim(len(sequences) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
+        axes.tick_params(length=0)
+        return _svg(figure, f"{label} of each method on each sequence")
+
+
+def cost_chart(milliseconds: Sequence[float], scores: Sequence[float], label: str) -> str:
+    """Quality against time a frame, one dot a method.
+
+    Args:
+        milliseconds: time a frame by method, on a logarithmic axis.
+        scores: quality by method.
+        label: name of the score.
+
+    Returns:
+        SVG.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "cost"}):
+        figure, axes = _axes(4.6, 2.4)
+        for color, x, y in zip(_cycle(len(scores)), milliseconds, scores, strict=True):
+            axes.plot([x], [y], "o", color=color, markersize=9)
+        axes.set_xscale("log")
+        axes.margins(0.12, 0.25)
+        axes.set_xlabel("milliseconds a frame (features only)")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:,.4g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+        return _svg(figure, f"{label} against time a frame")
+
+
+def frame_chart(name: str, curves: Mapping[str, Sequence[float]]) -> str:
+    """One score over the frames of one sequence.
+
+    Args:
+        name: of the sequence.
+        curves: values by method; the first is of the second frame, the first one scored.
+
+    Returns:
+        SVG.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"frames-{name}"}):
+        figure, axes = _axes(3.2, 1.9)
+        for color, values in zip(_cycle(len(curves)), curves.values(), strict=True):
+            axes.plot(range(1, len(values) + 1), values, color=color, linewidth=1.6, alpha=0.9)
+        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_yticks([0, 0.5, 1])
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        return _svg(figure, f"J over the frames of {name}")
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Axes without the upper and right line."""
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _cycle(count: int) -> list[str]:
+    """Colours of as many methods."""
+    return [COLORS[i % len(COLORS)] for i in range(count)]
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as an element for a page: no fixed size, ink as the page's text, no names that could clash."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = svg.replace(_INK, "currentColor")
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    head, body = svg.split(">", 1)
+    width = re.findall(r' width="([\d.]+)pt"', head)
+    head = re.sub(r' (width|height)="[\d.]+pt"', "", head)
+    return f'{head} role="img" aria-label="{html.escape(description)}" style="max-width:{width[0]}pt">{body.strip()}'
