@@ -135,6 +135,28 @@ def test_frame_that_is_damaged_and_file_that_vanished(tmp_path):
         source.load(3)
 
 
+def test_damage_costs_the_frames_it_hits_and_raises_nothing_but_os_error(tmp_path):
+    """Bytes in the middle of the file are overwritten: frames of other groups are untouched."""
+    path = tmp_path / "v.mkv"
+    write_video(path, NUM_FRAMES)
+    with av.open(path) as container:
+        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for position, size in spans[14:17]:
+        content[position + 8 : position + size] = bytes(size - 8)
+    path.write_bytes(content)
+    source = VideoFrames(path)
+    readable = {}
+    for index in range(len(source)):
+        try:
+            readable[index] = grey(source.load(index))
+        except OSError as error:
+            assert "v.mkv: cannot decode frame" in str(error)
+    untouched = set(range(12)) | set(range(24, NUM_FRAMES))
+    assert untouched <= set(readable) and all(readable[index] == index for index in untouched)
+    assert not {14, 15, 16} & set(readable)
+
+
 def test_no_video(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no video in .* \(looked for \.mp4, "):
         VideoFrames(tmp_path)
