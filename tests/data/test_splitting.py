@@ -32,8 +32,8 @@ def test_held_out_images_have_held_out_neighbours(size):
 def test_runs_are_spread_over_the_source():
     _, held_out = split_indices(6400, 320)
     starts = held_out[np.diff(held_out, prepend=-2) > 1]
-    assert np.array_equal(np.diff(starts), np.full(9, 640))
-    assert np.array_equal(split_indices(200, 20)[1], np.arange(180, 200))
+    assert np.array_equal(np.diff(starts), np.full(39, 160))
+    assert np.array_equal(split_indices(200, 8)[1], np.arange(192, 200))
 
 
 @pytest.mark.parametrize(
