@@ -137,9 +137,6 @@ def test_ids_in_the_page_are_unique_and_found(finished):
 def test_a_second_run_computes_no_sequence_again(finished, tiny_davis):
     comparison, output = finished
 
-    def refuse(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        raise AssertionError("evaluated again")
-
     masks = {path: path.stat().st_mtime_ns for path in output.glob("*/*/*.png")}
     again = compare(METHODS, tiny_davis, output, **OPTIONS)
     assert [row.result for row in again.rows] == [row.result for row in comparison.rows]
