@@ -4,17 +4,17 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, UInt8
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torchmetrics import Metric
 
 from srt_distill.backbone import (
     BackboneInfo,
@@ -32,17 +32,14 @@ from srt_distill.ensemble import StochasticResonance, aligned_maps
 from srt_distill.extractor import strides
 from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
 from srt_distill.metrics import EquivarianceError, GapClosed
+from srt_distill.optimization import default_optimizer, one_cycle
 from srt_distill.shifts import Border
 from srt_distill.targets import OnlineTarget
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Penalty = Literal["l2_sp", "weight_norm"]
-
-
-def default_optimizer(params: Iterable) -> Optimizer:
-    """AdamW at 1e-4 without weight decay, which would pull a pre-trained backbone towards zero."""
-    return AdamW(params, lr=1e-4, weight_decay=0.0)
+M = TypeVar("M", bound=Metric)
 
 
 class SRTDistillation(pl.LightningModule):
@@ -82,6 +79,10 @@ class SRTDistillation(pl.LightningModule):
 
     student: nn.Module
     teacher: nn.Module
+    student_features: FeatureExtractor
+    teacher_features: FeatureExtractor
+    srt: StochasticResonance
+    target: OnlineTarget
     mean: Tensor
     std: Tensor
 
@@ -120,9 +121,9 @@ class SRTDistillation(pl.LightningModule):
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
         self._make_optimizer = optimizer
         self._make_scheduler = lr_scheduler
-        self.gap_closed = nn.ModuleList(GapClosed() for _ in layers)
-        self.student_equivariance = nn.ModuleList(EquivarianceError() for _ in layers)
-        self.teacher_equivariance = nn.ModuleList(EquivarianceError() for _ in layers)
+        self.gap_closed = one_each(GapClosed, layers)
+        self.student_equivariance = one_each(EquivarianceError, layers)
+        self.teacher_equivariance = one_each(EquivarianceError, layers)
         self._held_out_srt: dict[int, tuple[Tensor, ...]] = {}
 
     # -------------------------------------------------------------------------------------------- teacher and student
@@ -175,7 +176,7 @@ class SRTDistillation(pl.LightningModule):
                     f"shift radius {radius} is not smaller than the patch side {stride} of {info.name}; "
                     f"use at most {stride - 1}"
                 )
-            reached = torch.autograd.grad(sum(m.sum() for m in maps), chosen, allow_unused=True)
+            reached = torch.autograd.grad(torch.stack([m.sum() for m in maps]).sum(), chosen, allow_unused=True)
         for parameter, gradient in zip(chosen, reached, strict=True):
             parameter.requires_grad_(gradient is not None)
 
@@ -261,7 +262,11 @@ class SRTDistillation(pl.LightningModule):
         return {"teacher": teacher, "srt": srt, "student": student}
 
     def _update_equivariance(
-        self, metrics: nn.ModuleList, extract: FeatureExtractor, images: Tensor, single: tuple[Tensor, ...]
+        self,
+        metrics: Sequence[EquivarianceError],
+        extract: FeatureExtractor,
+        images: Tensor,
+        single: tuple[Tensor, ...],
     ) -> None:
         d = self.hparams["shift_radius"]
         corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
@@ -310,12 +315,6 @@ class SRTDistillation(pl.LightningModule):
             )
 
 
-def one_cycle(step: int, num_steps: int, warmup: float = 0.3) -> float:
-    """Learning rate at a step as a share of its peak: a cosine up over the first `warmup` of them, then down.
-
-    Unlike torch's OneCycleLR it has no end that a resumed and prolonged run could overstep.
-    """
-    peak = warmup * num_steps
-    if step < peak:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / peak)) / 2
-    return (1 + math.cos(math.pi * min((step - peak) / (num_steps - peak), 1))) / 2
+def one_each(kind: type[M], layers: Sequence[int]) -> Sequence[M]:
+    """A metric for every layer, in a module list so that it moves with the module."""
+    return cast(Sequence[M], nn.ModuleList(kind() for _ in layers))

@@ -9,8 +9,9 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import describe_backbone, hash_weights, load_backbone
-from srt_distill.distillation import SRTDistillation, one_cycle
+from srt_distill.distillation import SRTDistillation
 from srt_distill.losses import feature_distance
+from srt_distill.optimization import one_cycle
 from srt_distill.runs import load_run
 from srt_distill.shifts import lattice_shifts
 

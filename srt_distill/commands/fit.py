@@ -64,7 +64,7 @@ class FitParser(LightningCLI):
         kwargs.setdefault("logger", self._get(self.config_init, "trainer").logger)
         if kwargs["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(root, name="tensorboard", version="", default_hp_metric=False)
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         keep = ModelCheckpoint(
             dirpath=root / CHECKPOINT_FOLDER,
             filename=Path(LAST_CHECKPOINT).stem,
@@ -117,5 +117,5 @@ One YAML is one complete run; every value in it can be given on the command line
   srt-distill fit --config configs/distill/demo.yaml --trainer.max_steps 200 --model.shifts_per_step 4
 
 The run folder (trainer.default_root_dir) gets checkpoints, a TensorBoard log and the full config. A killed run goes on
-with --ckpt_path last. Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages or VideoFrames
-(`srt-distill fit --data.source.help ImageFolder` lists the options of one)."""
+under --ckpt_path last. Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages or
+VideoFrames (`srt-distill fit --data.source.help ImageFolder` lists the options of one)."""

@@ -7,6 +7,7 @@ gets under each name what `forward_features` makes of them.
 """
 
 import sys
+from typing import Any
 
 import timm
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 def main(folder: str, inputs: str, outputs: str) -> None:
     """Load the folder as any user of timm does and write what it computes."""
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     with torch.inference_mode():
         features = {name: model.forward_features(images) for name, images in load_file(inputs).items()}
     save_file({name: value.clone().contiguous() for name, value in features.items()}, outputs)

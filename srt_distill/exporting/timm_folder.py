@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -111,7 +112,7 @@ def compare_with_plain_timm(model: nn.Module, folder: Path) -> dict[str, float]:
         if result.returncode:
             raise RuntimeError(f"timm cannot load the exported folder: {result.stderr.strip()[-2000:]}")
         outputs = load_file(outputs_file)
-    plain = build_backbone({**backbone_config(model), "position_embedding": "timm"})
+    plain: Any = build_backbone({**backbone_config(model), "position_embedding": "timm"})
     plain.load_state_dict(copy.deepcopy(model).cpu().state_dict())
     with torch.inference_mode():
         expected = {name: plain.forward_features(images) for name, images in inputs.items()}

@@ -1,0 +1,25 @@
+"""The optimiser and learning-rate schedule of a run that names none of its own.
+
+Shape legend: none.
+"""
+
+import math
+from collections.abc import Iterable
+
+from torch.optim import AdamW, Optimizer
+
+
+def default_optimizer(params: Iterable) -> Optimizer:
+    """AdamW at 1e-4 without weight decay, which would pull a pre-trained backbone towards zero."""
+    return AdamW(params, lr=1e-4, weight_decay=0.0)
+
+
+def one_cycle(step: int, num_steps: int, warmup: float = 0.3) -> float:
+    """Learning rate at a step as a share of its peak: a cosine up over the first `warmup` of them, then down.
+
+    Unlike torch's OneCycleLR it has no end that a resumed and prolonged run could overstep.
+    """
+    peak = warmup * num_steps
+    if step < peak:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * step / peak)) / 2
+    return (1 + math.cos(math.pi * min((step - peak) / (num_steps - peak), 1))) / 2
