@@ -1,1 +1,48 @@
-"""srt_distill: adapt a Vision Transformer to unlabeled images by distilling the Stochastic Resonance Transformer."""
+"""srt_distill: adapt a Vision Transformer to unlabeled images by distilling the Stochastic Resonance Transformer.
+
+The public names, each loaded when it is first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from srt_distill.backbone import FeatureExtractor, load_backbone
+    from srt_distill.data import UnlabeledImages
+    from srt_distill.distillation import SRTDistillation
+    from srt_distill.ensemble import StochasticResonance
+    from srt_distill.evaluation.davis import evaluate_davis
+    from srt_distill.exporting import export_timm
+    from srt_distill.runs import load_run
+
+__all__ = [
+    "FeatureExtractor",
+    "SRTDistillation",
+    "StochasticResonance",
+    "UnlabeledImages",
+    "evaluate_davis",
+    "export_timm",
+    "load_backbone",
+    "load_run",
+]
+
+_HOMES = {
+    "FeatureExtractor": "backbone",
+    "SRTDistillation": "distillation",
+    "StochasticResonance": "ensemble",
+    "UnlabeledImages": "data",
+    "evaluate_davis": "evaluation.davis",
+    "export_timm": "exporting",
+    "load_backbone": "backbone",
+    "load_run": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'srt_distill' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"srt_distill.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
