@@ -96,6 +96,8 @@ class TrainingCrops(Dataset[Crop]):
         scale: see `resize_to_hold`.
         flip: whether half of the windows are mirrored left to right.
         seed: of all crops, not negative.
+        views: how many fixed windows an image has, shown in turn; None for new ones in every epoch. View v is what
+            epoch v would show without this limit.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class TrainingCrops(Dataset[Crop]):
         scale: float,
         flip: bool,
         seed: int,
+        views: int | None = None,
     ) -> None:
         self.source = source
         self.indices = indices
@@ -115,6 +118,7 @@ class TrainingCrops(Dataset[Crop]):
         self.scale = scale
         self.flip = flip
         self.seed = seed
+        self.views = views
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -122,6 +126,8 @@ class TrainingCrops(Dataset[Crop]):
     def __getitem__(self, draw: Draw | int) -> Crop:
         """The window of one visit; a bare position stands for the first visit of epoch 0."""
         epoch, position, repeat = draw if isinstance(draw, Draw) else Draw(0, draw, 0)
+        if self.views is not None:
+            epoch, repeat = (epoch + repeat) % self.views, 0
         random = np.random.default_rng((self.seed, epoch, int(self.indices[position]), repeat))
         image, unreadable = load_first_readable(self.source, self._candidates(position, random))
         image = resize_to_hold(image, self.height, self.width, self.scale)

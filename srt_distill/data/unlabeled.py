@@ -3,23 +3,47 @@
 Shape legend: B images, 3 colours, H W pixels of the crop, m margin in pixels, p patch side in pixels.
 """
 
+import hashlib
 import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
-from srt_distill.data.crops import HeldOutCrops, TrainingCrops, load_first_readable
+from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, load_first_readable
 from srt_distill.data.loading import CropLoader, EpochSampler
 from srt_distill.data.source import ImageSource
 from srt_distill.data.splitting import count_held_out, split_indices
 
 
+@dataclass(frozen=True)
+class CropSettings:
+    """What decides which training crops there are.
+
+    Attributes:
+        images: SHA-256 over the names of the training images, in order.
+        crop_size: (height, width) in pixels, without the margin.
+        scale: Resize factor before cropping.
+        flip: Whether half of the crops are mirrored.
+        views: Fixed crops an image, or None where they differ in each epoch.
+        seed: Of the crops.
+    """
+
+    images: str
+    crop_size: tuple[int, int]
+    scale: float
+    flip: bool
+    views: int | None
+    seed: int
+
+
 class UnlabeledImages(LightningDataModule):
     """Batches of uint8 crops (B, 3, H + 2m, W + 2m) with a margin of real pixels, for training and for measuring.
 
-    Training crops are random, and different in each epoch; held-out crops are centred. Every crop is a function of
-    (seed, epoch, image): neither the number of loader processes nor a resumed run changes it.
+    Training crops are random, and different in each epoch unless `views` limits them; held-out crops are centred. Every
+    crop is a function of (seed, epoch, image): neither the number of loader processes nor a resumed run changes it.
 
     An image that cannot be read is named in a warning once, counted in `num_unreadable`, and replaced by another.
 
@@ -36,6 +60,8 @@ class UnlabeledImages(LightningDataModule):
         flip: whether half of the training crops are mirrored left to right.
         patch: patch side of the backbone in pixels; the crop must be a multiple of it.
         seed: of crops and order, not negative.
+        views: how many fixed crops an image has, shown in turn, so that their targets can be cached;
+            null for new crops in every epoch.
 
     Raises:
         ValueError: If the crop is not a multiple of the patch side, or a size, factor or seed is out of its range.
@@ -53,6 +79,7 @@ class UnlabeledImages(LightningDataModule):
         flip: bool = True,
         patch: int = 16,
         seed: int = 0,
+        views: int | None = None,
     ) -> None:
         super().__init__()
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
@@ -66,9 +93,12 @@ class UnlabeledImages(LightningDataModule):
         for name, value, least in (("margin", margin, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
+        if views is not None and views < 1:
+            raise ValueError(f"views={views} must be at least 1, or null for new crops in every epoch")
         if scale <= 0:
             raise ValueError(f"scale={scale} must be above 0; 1 keeps the size, 0.5 halves the sides")
         self.source = source
+        self.crop_size = (height, width)
         self.window = (height + 2 * margin, width + 2 * margin)
         self.scale = scale
         self.batch_size = batch_size
@@ -76,6 +106,7 @@ class UnlabeledImages(LightningDataModule):
         self.held_out = held_out
         self.flip = flip
         self.seed = seed
+        self.views = views
         self._unreadable: set[str] = set()
 
     @property
@@ -97,8 +128,49 @@ class UnlabeledImages(LightningDataModule):
                 for name, reason in unreadable.items():
                     self._report_unreadable(name, reason)
         height, width = self.window
-        self._training = TrainingCrops(self.source, training, height, width, self.scale, self.flip, self.seed)
+        self._training = TrainingCrops(
+            self.source, training, height, width, self.scale, self.flip, self.seed, self.views
+        )
         self._held_out = HeldOutCrops(self.source, held_out, height, width, self.scale)
+
+    @property
+    def crop_settings(self) -> CropSettings:
+        """What decides which training crops there are, known after `setup`."""
+        digest = hashlib.sha256()
+        for index in map(int, self._training.indices):
+            digest.update(f"{self.source.name(index)}\n".encode())
+        return CropSettings(digest.hexdigest(), self.crop_size, self.scale, self.flip, self.views, self.seed)
+
+    @property
+    def num_fixed_crops(self) -> int:
+        """How many different training crops there are, known after `setup`.
+
+        Raises:
+            ValueError: If there is no end of them.
+        """
+        if self.views is None:
+            raise ValueError(
+                "data.views is null: every epoch draws new crops, of which there is no end to cache; set data.views to "
+                "the number of fixed crops an image, such as 4, or train without a cache on sampled shifts "
+                "(model.shifts_per_step)"
+            )
+        return self.views * len(self._training)
+
+    def fixed_crops_dataloader(self, batches: Iterable[Sequence[int]]) -> CropLoader:
+        """The fixed training crops of given numbers: first view 0 of all images in order, then view 1.
+
+        Args:
+            batches: For each batch the numbers of its crops, from 0 to `num_fixed_crops` - 1.
+        """
+        images = len(self._training)
+        draws = [[Draw(number // images, number % images, 0) for number in batch] for batch in batches]
+        return CropLoader(
+            self._training,
+            self._report_unreadable,
+            batch_sampler=draws,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     def train_dataloader(self) -> CropLoader:
         """Random crops of the training part, in a new order every epoch."""

@@ -113,3 +113,12 @@ def test_nothing_readable_is_an_error(folder):
         path.write_text("damaged")
     with pytest.raises(OSError, match=r"none of 11 images can be read \(cannot read image 05\.png: "):
         training(folder)[Draw(0, 5, 0)]
+
+
+def test_fixed_views_are_the_crops_of_the_first_epochs_over_and_over(folder):
+    fresh = training(folder)
+    fixed = TrainingCrops(ImageFolder(folder), np.arange(11), 16, 24, 1.0, False, 0, views=3)
+    for epoch in range(8):
+        assert torch.equal(fixed[Draw(epoch, 4, 0)].pixels, fresh[Draw(epoch % 3, 4, 0)].pixels)
+        assert torch.equal(fixed[Draw(epoch, 4, 2)].pixels, fixed[Draw(epoch + 2, 4, 0)].pixels)
+    assert not torch.equal(fixed[Draw(0, 4, 0)].pixels, fixed[Draw(1, 4, 0)].pixels)

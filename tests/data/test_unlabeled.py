@@ -255,3 +255,39 @@ def test_sources_are_picked_by_class_path_and_by_short_name(folder, tmp_path, mo
     )
     full = parse("--config", str(config))
     assert isinstance(full.source, ImageFolder) and full.window == (38, 70) and full.held_out == 3
+
+
+def test_every_crop_of_a_run_with_fixed_views_is_among_the_numbered_ones(folder):
+    module, datamodule = Recorder(), data(folder, views=2, flip=True)
+    fit(module, datamodule, max_epochs=5)
+    assert datamodule.num_fixed_crops == 18
+    numbers = [range(0, 7), range(7, 9), range(9, 18)]
+    batches = list(datamodule.fixed_crops_dataloader(numbers))
+    assert [len(batch) for batch in batches] == [7, 2, 9]
+    listed = {crop.numpy().tobytes() for crop in torch.cat(batches)}
+    seen = {crop.numpy().tobytes() for crop in torch.cat(module.seen)}
+    assert seen == listed and len(listed) > 9
+
+
+def test_without_fixed_views_there_is_no_end_of_crops(folder):
+    datamodule = data(folder)
+    datamodule.setup("fit")
+    with pytest.raises(ValueError, match=r"data\.views is null.*set data\.views"):
+        datamodule.num_fixed_crops  # noqa: B018
+
+
+def test_what_decides_the_crops_is_told(folder):
+    def settings(**options):
+        datamodule = data(folder, **options)
+        datamodule.setup("fit")
+        return datamodule.crop_settings
+
+    base = settings(views=2)
+    assert base == settings(views=2, batch_size=3, num_workers=1)
+    for options in ({"views": 3}, {"seed": 1}, {"flip": True}, {"scale": 2.0}, {"crop_size": 16}, {"held_out": 1}):
+        assert base != settings(**{"views": 2} | options), options
+
+
+def test_views_must_be_positive(folder):
+    with pytest.raises(ValueError, match="views=0 must be at least 1"):
+        data(folder, views=0)
