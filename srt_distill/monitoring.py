@@ -28,12 +28,15 @@ PANEL_NAME = "held-out image | teacher | SRT | student"
 class FeaturePanels(pl.Callback):
     """PCA pictures of teacher, SRT and student on fixed held-out images, one shared projection an image.
 
+    Neighbouring held-out images may be frames of one scene, so the pictures are spread over the batches.
+
     Args:
-        num_images: How many of the first held-out images are shown.
+        num_images: How many held-out images are shown, as far as there are batches.
     """
 
     def __init__(self, num_images: int = 4) -> None:
         self.num_images = num_images
+        self._rows: list[Tensor] = []
 
     def on_validation_batch_end(
         self,
@@ -44,12 +47,17 @@ class FeaturePanels(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the first batch's maps of the last chosen layer."""
-        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
-            return
+        """Draw the first image of a batch, if it is one of those that are shown."""
+        num_batches = int(trainer.num_val_batches[0])
+        shown = {round(i * (num_batches - 1) / max(self.num_images - 1, 1)) for i in range(self.num_images)}
+        if trainer.is_global_zero and not trainer.sanity_checking and batch_idx in shown:
+            self._rows.append(draw_panel(batch, outputs, 0))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hand the pictures to TensorBoard."""
+        rows, self._rows = self._rows, []
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                rows = [draw_panel(batch, outputs, i) for i in range(min(self.num_images, len(batch)))]
+            if rows and isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(PANEL_NAME, torch.cat(rows, 1), trainer.global_step)
 
 
