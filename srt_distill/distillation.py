@@ -5,6 +5,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import pytorch_lightning as pl
@@ -28,12 +29,14 @@ from srt_distill.backbone import (
     load_backbone,
     select_trainable,
 )
+from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance, aligned_maps
 from srt_distill.extractor import strides
 from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
 from srt_distill.metrics import EquivarianceError, GapClosed
 from srt_distill.optimization import default_optimizer, one_cycle
 from srt_distill.shifts import Border
+from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
 from srt_distill.targets import OnlineTarget
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
@@ -67,6 +70,8 @@ class SRTDistillation(pl.LightningModule):
         shifts_per_step: Shifts drawn at each step, or null for all (2d+1)². Only for `mse` does a draw give the full
             grid's gradient in expectation.
         views_per_batch: Shifted views that go through the teacher together.
+        target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
+            held-out images only. The data's `views` must be fixed.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
         lr_scheduler: Scheduler class with its arguments; by default one cycle over the whole run, up to the
             optimizer's learning rate.
@@ -104,6 +109,7 @@ class SRTDistillation(pl.LightningModule):
         margin: int = 3,
         shifts_per_step: int | None = None,
         views_per_batch: int = 1,
+        target_cache: str | None = None,
         optimizer: OptimizerFactory = default_optimizer,
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -118,12 +124,18 @@ class SRTDistillation(pl.LightningModule):
                 f"shifts_per_step {shifts_per_step} with loss {loss!r}: sampled shifts bias every loss but "
                 f"{', '.join(UNBIASED_LOSSES)}; use one of these, or shifts_per_step null for the full grid"
             )
+        if shifts_per_step is not None and target_cache is not None:
+            raise ValueError(
+                f"shifts_per_step {shifts_per_step} with target_cache {target_cache}: a cache holds the mean over all "
+                "shifts, none are drawn; set shifts_per_step null, or target_cache null to draw"
+            )
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
         self._make_optimizer = optimizer
         self._make_scheduler = lr_scheduler
         self.gap_closed = one_each(GapClosed, layers)
         self.student_equivariance = one_each(EquivarianceError, layers)
         self.teacher_equivariance = one_each(EquivarianceError, layers)
+        self._cache: TargetCache | None = None
         self._held_out_srt: dict[int, tuple[Tensor, ...]] = {}
 
     # -------------------------------------------------------------------------------------------- teacher and student
@@ -190,6 +202,36 @@ class SRTDistillation(pl.LightningModule):
 
     # ------------------------------------------------------------------------------------------------------- training
 
+    def on_fit_start(self) -> None:
+        """Open the target cache, if one is named.
+
+        Raises:
+            FileNotFoundError: If it is none.
+            ValueError: If it is incomplete, damaged, or made of anything else than what this run would compute.
+        """
+        if self.hparams["target_cache"] is not None:
+            data = getattr(self.trainer, "datamodule", None)
+            crops = data.crop_settings if isinstance(data, UnlabeledImages) else None
+            settings = describe_settings(self.target_settings, crops)
+            self._cache = TargetCache(Path(self.hparams["target_cache"]), settings)
+
+    @property
+    def target_settings(self) -> TargetSettings:
+        """What turns a crop into its full-grid target, known after `configure_model`."""
+        mean, std = (tuple(float(v) for v in values.flatten()) for values in (self.mean, self.std))
+        return TargetSettings(
+            teacher=hash_weights(self.teacher),
+            position_embedding=self.hparams["position_embedding"],
+            mean=mean,
+            std=std,
+            layers=tuple(self.hparams["layers"]),
+            norm=self.hparams["norm"],
+            shift_radius=self.hparams["shift_radius"],
+            border=self.hparams["border"],
+            margin=self.hparams["margin"],
+            precision=str(self.trainer.precision),
+        )
+
     def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Bytes to the numbers the backbone was pre-trained on: (x/255 - mean) / std."""
         return (batch / 255 - self.mean) / self.std
@@ -203,7 +245,7 @@ class SRTDistillation(pl.LightningModule):
         """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
         images = self.normalize(batch)
         with torch.no_grad():
-            targets = self.target(images, self._draw_number(batch_idx))
+            targets = self._cache(batch) if self._cache else self.target(images, self._draw_number(batch_idx))
         maps = self.student_features(self.crop(images))
 
         losses = [feature_distance(m, t, self.hparams["loss"]) for m, t in zip(maps, targets, strict=True)]
@@ -263,7 +305,7 @@ class SRTDistillation(pl.LightningModule):
 
     def _update_equivariance(
         self,
-        metrics: Sequence[EquivarianceError],
+        metrics: Iterable[EquivarianceError],
         extract: FeatureExtractor,
         images: Tensor,
         single: tuple[Tensor, ...],
@@ -315,6 +357,6 @@ class SRTDistillation(pl.LightningModule):
             )
 
 
-def one_each(kind: type[M], layers: Sequence[int]) -> Sequence[M]:
+def one_each(kind: type[M], layers: Sequence[int]) -> Iterable[M]:
     """A metric for every layer, in a module list so that it moves with the module."""
-    return cast(Sequence[M], nn.ModuleList(kind() for _ in layers))
+    return cast(Iterable[M], nn.ModuleList(kind() for _ in layers))
