@@ -163,3 +163,14 @@ def test_a_typo_in_the_yaml_is_refused(config, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(tmp_path / "typo.yaml")])
     assert "shift_radios" in capsys.readouterr().err
+
+
+def test_visualize_draws_any_layer_and_facet(tiny_folder, run_folder, tiny_davis, tmp_path, capsys):
+    frame = tiny_davis / "JPEGImages" / "480p" / "cats" / "00000.jpg"
+    words = ["--backbone", str(tiny_folder), "--student", str(run_folder), "--layers", "[0, '1:key']"]
+    sizes = ["--shift_radius", "1", "--short_side", "32"]
+    assert main(["visualize", *words, *sizes, "--sources", f"[{frame}]", "--output", str(tmp_path)]) == 0
+    written = capsys.readouterr().out.split()
+    assert {path.name for path in tmp_path.iterdir()} == {"00000-pca.png", "00000-noise.png"} == {
+        path.rsplit("/")[-1] for path in written
+    }

@@ -30,7 +30,7 @@ def compare(
     teacher_weights: str | None = None,
     student_weights: str | None = None,
     position_embedding: PositionEmbedding = "timm",
-    layer: int = -1,
+    layer: int | str = -1,
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
@@ -61,7 +61,7 @@ def compare(
         teacher_weights: Weights file if the teacher is a timm model name.
         student_weights: Weights file if the student is a timm model name.
         position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
-        layer: Block whose features are used, 0-based, negative from the end.
+        layer: Block whose features are used, 0-based, negative from the end; `8:key` (or query, value) for a facet.
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels.
         border: What lies beyond the frame under SRT.

@@ -27,7 +27,7 @@ def evaluate(
     output: Path,
     weights: str | None = None,
     position_embedding: PositionEmbedding = "timm",
-    layer: int = -1,
+    layer: int | str = -1,
     norm: bool = True,
     shift_radius: int = 0,
     border: Border = "edge",
@@ -57,7 +57,7 @@ def evaluate(
         output: Folder for masks and tables.
         weights: Weights file for a timm model name: .safetensors, or .pth incl. DINO, DINOv2, MAE and DeiT releases.
         position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
-        layer: Block whose features are used, 0-based, negative from the end.
+        layer: Block whose features are used, 0-based, negative from the end; `8:key` (or query, value) for a facet.
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels, (2d+1)² passes a frame; 0 is the single pass.
         border: What lies beyond the frame under SRT.

@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     trainer, root = cli.trainer, Path(cli.config.trainer.default_root_dir)
     if trainer.is_global_zero:
-        cli.parser.save(cli.config, root / CONFIG_FILE, overwrite=True, skip_check=True)
+        cli.parser.save(cli.config, root / CONFIG_FILE, overwrite=True, skip_validation=True)
     trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if trainer.interrupted:
         raise RuntimeError(f"interrupted at step {trainer.global_step}; continue with --ckpt_path last")

@@ -24,13 +24,13 @@ class Features:
     """Which features are scored.
 
     Attributes:
-        layer: Block, 0-based, negative from the end.
+        layer: Block, 0-based, negative from the end, with an optional facet: `8:key`.
         norm: Apply the final norm.
         shift_radius: d of SRT, in pixels; 0 is the single pass.
         border: What lies beyond the frame.
     """
 
-    layer: int
+    layer: int | str
     norm: bool
     shift_radius: int
     border: Border

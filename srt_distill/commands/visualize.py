@@ -23,7 +23,7 @@ def visualize(
     student: str | None = None,
     weights: str | None = None,
     position_embedding: PositionEmbedding = "timm",
-    layers: list[int] = [-1],  # noqa: B006 (the parser copies it)
+    layers: list[int | str] = [-1],  # noqa: B006 (the parser copies it)
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
@@ -45,7 +45,7 @@ def visualize(
         student: A second backbone beside the first, named like it.
         weights: Weights file for a timm model name.
         position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
-        layers: Blocks to draw, 0-based, negative from the end, as '[3, 7, -1]'.
+        layers: Blocks to draw, 0-based, negative from the end, with an optional facet, as '[3, 7, 8:key]'.
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels; the paper draws with 7.
         border: What lies beyond the frame under SRT.
