@@ -2,7 +2,7 @@
 
 Shape legend: H W pixels.
 
-Claim:    unlabeled training videos and labelled validation videos that share no photograph, from the package index alone
+Claim:    unlabeled training videos and labelled validation videos without a common photograph, from packages alone
 Command:  python recipes/demo/make_videos.py --root runs/demo/videos
 Takes:    about 20 seconds on 2 CPU cores
 
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from photos import PHOTOS, Split, load_photos
 from PIL import Image
+from scene import Scene, draw_scene, render
 from torch import Tensor
 
-from photos import PHOTOS, Split, load_photos
-from scene import Scene, draw_scene, render
 from srt_distill.evaluation.davis_results import write_mask
 from srt_distill.files import replaced_folder
 
@@ -137,7 +137,7 @@ def _write_jpeg(path: Path, image: UInt8[Tensor, "H W 3"]) -> None:
 
 def main() -> None:
     """Parse the command line and write the videos."""
-    parser = argparse.ArgumentParser(description=make_demo_videos.__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Write the demo's videos in DAVIS-2017 layout.")
     parser.add_argument("--root", type=Path, default=Path("runs/demo/videos"), help="folder to make")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

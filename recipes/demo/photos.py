@@ -1,4 +1,4 @@
-"""The photographs that the scikit-image and scikit-learn wheels install, split once into training and validation photos.
+"""The photographs that the scikit-image and scikit-learn wheels install, split into training and validation photos.
 
 Shape legend: H W pixels.
 
@@ -53,7 +53,7 @@ def load_photo(file: str) -> Float[Tensor, "3 H W"]:
         file: Its path, beginning with the package's name, as in `PHOTOS`.
 
     Returns:
-        (3, H, W) values from 0 to 1, the longer side at most `LONGEST_SIDE` pixels; a grey photo has three equal planes.
+        (3, H, W) values from 0 to 1, the longer side at most `LONGEST_SIDE` pixels; of a grey photo three equal planes.
 
     Raises:
         FileNotFoundError: If the package is not installed, or its wheel does not hold the file.
