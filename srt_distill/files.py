@@ -29,7 +29,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
+        share(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,6 +85,11 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise PermissionError(f"output folder {folder} cannot be written to ({error}); choose another") from error
+
+
+def share(file: Path) -> None:
+    """Give a private temporary file the mode that any new file has."""
+    file.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -13,6 +13,7 @@ from torch import nn
 
 from srt_distill.backbone.loading import create_backbone
 from srt_distill.backbone.position import get_position_embedding, set_position_embedding
+from srt_distill.files import share
 
 # Where the weights came from: no part of what the model is, and a path on somebody's machine
 SOURCE_KEYS = ("url", "file", "source", "state_dict", "hf_hub_id", "hf_hub_filename")
@@ -91,6 +92,7 @@ def save_backbone(model: nn.Module, folder: str | Path) -> None:
         key: value for key, value in config.get("model_args", {}).items() if key not in STATED_ELSEWHERE
     }
     config_file.write_text(json.dumps(config, indent=2) + "\n")
+    share(folder / "model.safetensors")
 
 
 def _model_args(model: nn.Module) -> dict[str, Any]:
