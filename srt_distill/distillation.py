@@ -245,7 +245,10 @@ class SRTDistillation(pl.LightningModule):
         """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
         images = self.normalize(batch)
         with torch.no_grad():
-            targets = self._cache(batch) if self._cache else self.target(images, self._draw_number(batch_idx))
+            if self._cache is not None:
+                targets = self._cache(batch)
+            else:
+                targets = self.target(images, self._draw_number(batch_idx))
         maps = self.student_features(self.crop(images))
 
         losses = [feature_distance(m, t, self.hparams["loss"]) for m, t in zip(maps, targets, strict=True)]

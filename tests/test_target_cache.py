@@ -273,7 +273,7 @@ def test_a_changed_image_is_an_error_that_says_so(cache, tiny_folder, tiny_davis
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             batch[1, 0, 0, 0] += 1
 
-    with pytest.raises(LookupError, match="not among the 16 of target cache .*image has changed.*fill a new folder"):
+    with pytest.raises(ValueError, match="not among the 16 of target cache .*image has changed.*fill a new folder"):
         trainer(callbacks=[Brighter()]).fit(student, datamodule=images(tiny_davis))
 
 

@@ -58,7 +58,7 @@ class TargetCache:
         """Targets (B, C, h, w) in fp16, one a layer, where the crops are.
 
         Raises:
-            LookupError: If a crop is not in the cache.
+            ValueError: If a crop is not in the cache.
         """
         rows = [self._find(crop) for crop in crops.cpu()]
         return tuple(
@@ -68,10 +68,10 @@ class TargetCache:
             for layer in range(self.num_layers)
         )
 
-    def _find(self, crop: Tensor) -> tuple[int, int]:
+    def _find(self, crop: UInt8[Tensor, "3 H W"]) -> tuple[int, int]:
         row = self._rows.get(digest_crop(crop))
         if row is None:
-            raise LookupError(
+            raise ValueError(
                 f"a training crop is not among the {len(self)} of target cache {self.folder}: since it was filled an "
                 "image has changed, become readable or unreadable, or is decoded or resized by another version of a "
                 "library; fill a new folder with srt-distill cache and train on that"
