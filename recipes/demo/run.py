@@ -46,9 +46,7 @@ def run_demo(folder: Path, config: Path) -> None:
     _step("export", "--checkpoint", run, "--output", student)
     _say(f"4/4 teacher, SRT and student on validation videos of other photographs -> {report}")
     teacher = f"local-dir:{TEACHER}"
-    _step(
-        "compare", "--teacher", teacher, "--student", student, "--data", videos, "--output", report, "--scale", "0.5"
-    )
+    _step("compare", "--teacher", teacher, "--student", student, "--data", videos, "--output", report, "--scale", "0.5")
     print(judge(json.loads((report / "results.json").read_text())))
 
 

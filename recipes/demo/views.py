@@ -70,7 +70,7 @@ def _draw_view(
 
 
 def _recolour(images: Float[Tensor, "B 3 c c"], generator: torch.Generator) -> Float[Tensor, "B 3 c c"]:
-    """Change brightness, contrast, saturation and white balance, and add noise, by an amount of its own for each image."""
+    """Change brightness, contrast, saturation and white balance and add noise, each image by its own amount."""
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
         return low + (high - low) * torch.rand(len(images), channels, 1, 1, generator=generator)
