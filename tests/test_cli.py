@@ -171,6 +171,8 @@ def test_visualize_draws_any_layer_and_facet(tiny_folder, run_folder, tiny_davis
     sizes = ["--shift_radius", "1", "--short_side", "32"]
     assert main(["visualize", *words, *sizes, "--sources", f"[{frame}]", "--output", str(tmp_path)]) == 0
     written = capsys.readouterr().out.split()
-    assert {path.name for path in tmp_path.iterdir()} == {"00000-pca.png", "00000-noise.png"} == {
-        path.rsplit("/")[-1] for path in written
-    }
+    assert (
+        {path.name for path in tmp_path.iterdir()}
+        == {"00000-pca.png", "00000-noise.png"}
+        == {path.rsplit("/")[-1] for path in written}
+    )

@@ -1,12 +1,12 @@
 """What SRT costs beyond its bare passes, in time and in memory.
 
-Claim:    the closed form adds at most 5% to the bare passes, where the literal form (upsample, shift, pool) multiplies them
+Claim:    the closed form adds at most 5% to the bare passes; the literal form (upsample, shift, pool) does not
 Source:   paper, Sect. 2.5; Algorithm 1
 Command:  python recipes/benchmarks/closed_form.py --output runs/benchmarks
 Takes:    about 10 minutes on 2 CPU cores (ViT-S/16 at 480x832, 49 shifts, bare passes and SRT in turns)
 
-Bare passes are the same extractor on the same views, features dropped. Both sides run in turns in one process; the ratio is
-the median over pairs. Memory is the growth of the process's peak over a bare pass.
+Bare passes are the same extractor on the same views, features dropped. Both sides run in turns in one process; the
+ratio is the median over pairs. Memory is what the maps held at once take, by arithmetic.
 """
 
 import argparse

@@ -6,7 +6,7 @@ Claim:    dense contrast between two crops of known geometry gives features far 
           objects through videos made of photographs that the training never saw
 Source:   dense contrastive learning (InfoNCE between tokens that show the same place; cf. VADeR, DenseCL, PixPro)
 Command:  python recipes/demo/pretrain_backbone.py --output checkpoints/demo
-Takes:    about 10 minutes on one busy CPU core and as long again to measure SRT; writes a timm folder whose card holds the scores
+Takes:    about 10 minutes on one CPU core, and as long again to measure; writes a timm folder with its card
 
 A token's match is the one whose patch holds its centre in the other crop, up to half a patch off: nothing here teaches
 the features to follow shifts of less than a patch more closely than recipes of this family do.

@@ -146,6 +146,8 @@ def test_hash_sees_values_shapes_dtypes_and_names(model: nn.Module):
 
 
 def test_exported_weights_are_as_readable_as_any_other_file(tmp_path):
-    save_backbone(build_backbone({"architecture": "vit_tiny_patch16_224", "model_args": {"depth": 1}}), tmp_path / "out")
+    save_backbone(
+        build_backbone({"architecture": "vit_tiny_patch16_224", "model_args": {"depth": 1}}), tmp_path / "out"
+    )
     (tmp_path / "plain").write_text("x")
     assert (tmp_path / "out" / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
