@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "cache": "compute the SRT targets of fixed training crops once, for fit to read",
     "fit": "adapt a backbone to unlabeled images by distilling its SRT features into its weights",
+    "cache": "compute the SRT targets of fixed training crops once, for fit to read",
     "export": "write the adapted backbone out as a timm folder, proven equal to the student",
     "evaluate": "score any backbone, in one pass or under SRT, on DAVIS label propagation",
     "compare": "teacher, full SRT and student side by side on DAVIS: table, latency, pictures",
