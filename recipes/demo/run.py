@@ -45,8 +45,8 @@ def run_demo(folder: Path, config: Path) -> None:
     _say(f"3/4 exporting the student -> {student}")
     _step("export", "--checkpoint", run, "--output", student)
     _say(f"4/4 teacher, SRT and student on validation videos of other photographs -> {report}")
-    teacher = f"local-dir:{TEACHER}"
-    _step("compare", "--teacher", teacher, "--student", student, "--data", videos, "--output", report, "--scale", "0.5")
+    words = ["--teacher", f"local-dir:{TEACHER}", "--student", student, "--data", videos]
+    _step("compare", *words, "--output", report, "--scale", "0.5", "--views_per_batch", "7")
     print(judge(json.loads((report / "results.json").read_text())))
 
 
