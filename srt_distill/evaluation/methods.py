@@ -123,6 +123,8 @@ class Comparison:
         share, whole = self.share(row), signed(self.gain(self.row(self.ensemble)))
         if share is None:
             return f"{verdict} {self.ensemble} itself does not gain here ({whole}), so there is no share to state."
+        if gain <= 0:
+            return verdict
         return f"{verdict} That is {percent(share)} of the gain of {self.ensemble} ({whole})."
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +151,11 @@ class Comparison:
             "settings": self.settings,
             "rows": rows,
         }
+
+
+def plain(score: float) -> str:
+    """A score to three decimals, with a true minus where it is below zero."""
+    return f"{score:.3f}".replace("-", MINUS)
 
 
 def signed(value: float) -> str:

@@ -1,15 +1,8 @@
-"""J and F of video object segmentation, as the DAVIS-2017 benchmark defines them, and their statistics.
+"""J and F of video object segmentation over sequences, as the DAVIS-2017 benchmark counts them.
 
 Shape legend: T frames, K objects, H W pixels.
 
-J is the region similarity (intersection over union), F the boundary accuracy: the harmonic mean of how much of each
-outline lies within a tolerance of the other. F is the costly one. Its fast path rests on two facts. Outlines live in
-the box of the two masks, so only that crop is looked at. And a crop of bits is one long integer: a dilation by a disk
-is then a few dozen shifts and ORs of whole crops, and counting matched pixels is a population count. All counts are
-exact, so the result equals the full-frame definition to the bit.
-
-Source: Perazzi et al., "A benchmark dataset and evaluation methodology for video object segmentation" (2016),
-Pont-Tuset et al., "The 2017 DAVIS challenge" (2017), and the semi-supervised protocol of the public
+Source: Pont-Tuset et al., "The 2017 DAVIS challenge" (2017), and the semi-supervised protocol of the public
 davis2017-evaluation script.
 """
 
@@ -18,13 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchmetrics import Metric
 
-BOUNDARY_FRACTION = 0.008  # tolerance of F as a share of the image diagonal (davis2017-evaluation)
+from srt_distill.evaluation.mask_overlap import (
+    boundary_accuracy,
+    boundary_tolerance,
+    bounding_box,
+    region_similarity,
+)
+
 VOID = 255  # mask value of pixels nobody labelled; counted as background in the semi-supervised task
 NUM_DECAY_BINS = 4
+CHUNK = 4  # frames scored at a time: enough to keep vector instructions busy, few enough to share a small crop
 
 SCORE_NAMES = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 """Columns of the official global table, in its order."""
@@ -43,87 +43,6 @@ class Statistics:
     mean: float
     recall: float
     decay: float
-
-
-def region_similarity(target: Bool[np.ndarray, "H W"], predicted: Bool[np.ndarray, "H W"]) -> float:
-    """J: intersection over union of two masks; 1 where both are empty."""
-    union = np.count_nonzero(target | predicted)
-    return np.count_nonzero(target & predicted) / union if union else 1.0
-
-
-def boundary_tolerance(height: int, width: int) -> int:
-    """Distance in pixels within which an outline pixel counts as found: 0.8% of the diagonal, rounded up."""
-    return math.ceil(BOUNDARY_FRACTION * float(np.linalg.norm((height, width))))
-
-
-def boundary_map(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Outline of a mask: pixels that differ from their right, lower or lower right neighbour.
-
-    A neighbour outside the image repeats the last row or column. That is the official rule for the border (last row:
-    right neighbour only; last column: lower neighbour only; last corner: never) in one sentence.
-    """
-    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
-    return (mask ^ padded[:-1, 1:]) | (mask ^ padded[1:, :-1]) | (mask ^ padded[1:, 1:])
-
-
-def boundary_accuracy(target: Bool[np.ndarray, "H W"], predicted: Bool[np.ndarray, "H W"]) -> float:
-    """F: harmonic mean of the precision and recall of one mask's outline against another's.
-
-    Args:
-        target: The ground truth.
-        predicted: The mask to judge.
-
-    Returns:
-        A number in [0, 1]; 0 where one of the two has no outline, 1 where neither has.
-    """
-    crop = _box(target | predicted)
-    if crop is None:
-        return 1.0
-    target_outline, predicted_outline = boundary_map(target[crop]), boundary_map(predicted[crop])
-    radius = boundary_tolerance(*target.shape)
-    stride = target_outline.shape[1] + radius  # empty columns keep a shifted row from running into its neighbour
-    target_bits, predicted_bits = _pack(target_outline, stride), _pack(predicted_outline, stride)
-    num_target, num_predicted = target_bits.bit_count(), predicted_bits.bit_count()
-    if not num_target or not num_predicted:
-        return float(num_target == num_predicted)
-    precision = (predicted_bits & _dilate(target_bits, radius, stride)).bit_count() / num_predicted
-    recall = (target_bits & _dilate(predicted_bits, radius, stride)).bit_count() / num_target
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _box(mask: Bool[np.ndarray, "H W"]) -> tuple[slice, slice] | None:
-    """The smallest crop with every true pixel and, inside the image, one false pixel around; None where all are false.
-
-    The ring of false pixels makes the outline of the crop the crop of the outline: upper and left neighbours of the
-    mask can be outline themselves, and below and to the right the repeated border is the image's own or false.
-    """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
-        return None
-    vertical = slice(max(rows[0] - 1, 0), rows[-1] + 2)
-    columns = np.flatnonzero(mask[vertical].any(axis=0))
-    return vertical, slice(max(columns[0] - 1, 0), columns[-1] + 2)
-
-
-def _pack(mask: Bool[np.ndarray, "H W"], stride: int) -> int:
-    """A mask as one integer whose bit `row * stride + column` is the pixel."""
-    rows = np.zeros((mask.shape[0], stride), dtype=bool)
-    rows[:, : mask.shape[1]] = mask
-    return int.from_bytes(np.packbits(rows, bitorder="little").tobytes(), "little")
-
-
-def _dilate(bits: int, radius: int, stride: int) -> int:
-    """Dilation by the disk dx² + dy² ≤ radius², as the union of one horizontal run a row of the disk.
-
-    Bits between the rows and past the last are left dirty: the caller only looks at pixels.
-    """
-    dilated, run, half_width = 0, bits, 0
-    for dy in range(radius, -1, -1):  # from the tip, where the run is shortest, to the middle
-        for dx in range(half_width + 1, math.isqrt(radius**2 - dy**2) + 1):
-            run |= bits << dx | bits >> dx
-            half_width = dx
-        dilated |= run << dy * stride | run >> dy * stride
-    return dilated
 
 
 def summarize(values: Float[np.ndarray, " T"]) -> Statistics:
@@ -164,10 +83,15 @@ def score_frames(
             "predict only objects of the first mask"
         )
     j, f = np.empty((num_objects, len(target))), np.empty((num_objects, len(target)))
-    for k in range(num_objects):
-        for t in range(len(target)):
-            truth, guess = target[t] == k + 1, predicted[t] == k + 1
-            j[k, t], f[k, t] = region_similarity(truth, guess), boundary_accuracy(truth, guess)
+    tolerance = boundary_tolerance(*target.shape[1:])
+    for start in range(0, len(target), CHUNK):
+        frames = slice(start, start + CHUNK)
+        labelled = np.bitwise_or.reduce(target[frames]) | np.bitwise_or.reduce(predicted[frames])
+        rows, columns = bounding_box(labelled, margin=1)
+        truth, guess = (np.ascontiguousarray(ids[frames, rows, columns]) for ids in (target, predicted))
+        for k in range(num_objects):
+            pair = truth == k + 1, guess == k + 1
+            j[k, frames], f[k, frames] = region_similarity(*pair), boundary_accuracy(*pair, tolerance)
     return j, f
 
 

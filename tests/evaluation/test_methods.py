@@ -8,7 +8,7 @@ from srt_distill.evaluation.methods import Comparison, Method, Row, check_method
 from srt_distill.evaluation.report.table import column_names, milliseconds, render_markdown, row_cells
 from srt_distill.evaluation.vos_metrics import Statistics
 
-SETTINGS = {"sequences": ["cats", "dogs"], "timed_image": [48, 64], "device": "CPU"}
+SETTINGS = {"sequences": ["cats", "dogs"], "num_frames": 10, "timed_image": [48, 64], "device": "CPU"}
 
 
 def make_row(name: str, scores: tuple[float, float], passes: int = 1, latency: Latency | None = None) -> Row:
@@ -54,7 +54,7 @@ def test_a_student_that_gains_is_said_to_and_by_how_much():
 def test_a_student_that_does_not_gain_is_said_not_to():
     student = make_comparison((0.4, 0.5)).verdicts()[0]
     assert "does not beat teacher" in student
-    assert "\N{MINUS SIGN}0.050" in student and "\N{MINUS SIGN}50% of the gain" in student
+    assert "\N{MINUS SIGN}0.050" in student and "of the gain" not in student
     assert "does not beat teacher" in make_comparison((0.4, 0.6)).verdicts()[0], "a tie is no win"
 
 

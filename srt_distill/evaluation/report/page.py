@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -85,17 +84,11 @@ def frame_curves(video: Video, folders: dict[str, Path]) -> dict[str, list[float
     Returns:
         By method: one value a frame, from the second to the last but one.
     """
-    truths = [read_mask(path) for path in video.masks[1:-1]]
+    truth = np.stack([read_mask(path) for path in video.masks[1:-1]])
     num_objects = count_objects(read_mask(video.masks[0]))
-    return {
-        name: [
-            _mean_j(truth, read_mask(folder / video.name / path.name), num_objects)
-            for truth, path in zip(truths, video.masks[1:-1], strict=True)
-        ]
-        for name, folder in folders.items()
-    }
-
-
-def _mean_j(truth: UInt8[np.ndarray, "H W"], predicted: UInt8[np.ndarray, "H W"], num_objects: int) -> float:
-    ids = range(1, num_objects + 1)
-    return float(np.mean([region_similarity(truth == k, predicted == k) for k in ids]))
+    curves = {}
+    for name, folder in folders.items():
+        predicted = np.stack([read_mask(folder / video.name / path.name) for path in video.masks[1:-1]])
+        by_object = [region_similarity(truth == k, predicted == k) for k in range(1, num_objects + 1)]
+        curves[name] = np.mean(by_object, axis=0).tolist()
+    return curves

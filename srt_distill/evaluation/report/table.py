@@ -3,7 +3,7 @@
 Shape legend: none.
 """
 
-from srt_distill.evaluation.methods import Comparison, Row, percent, signed
+from srt_distill.evaluation.methods import Comparison, Row, percent, plain, signed
 from srt_distill.evaluation.vos_metrics import SCORE_NAMES
 
 COST_NAMES = ("passes", "parameters", "ms")  # of one frame
@@ -20,7 +20,7 @@ def column_names(comparison: Comparison) -> list[str]:
 
 def row_cells(comparison: Comparison, row: Row) -> list[str]:
     """The cells under `column_names`; a dash where a row cannot have a value."""
-    scores = [f"{row.result.scores[name]:.3f}" for name in SCORE_NAMES]
+    scores = [plain(row.result.scores[name]) for name in SCORE_NAMES]
     is_reference = row.name == comparison.reference
     gains = [NOTHING if is_reference else signed(comparison.gain(row))]
     if comparison.ensemble is not None:
