@@ -89,7 +89,7 @@ def test_markdown_has_every_number_in_its_column():
     assert table["student"]["time / teacher's"] == "1", "an interval needs more than one pair"
     assert table["teacher"]["parameters"] == "1,234"
     assert "| cats | 0.450 | 0.650 | 0.550 |" in lines
-    assert any("SRT 7 (96%)" in line for line in lines)
+    assert any("SRT: 7 (96%)" in line for line in lines)
 
 
 def test_json_holds_what_the_table_shows():

@@ -50,7 +50,7 @@ def timing_note(comparison: Comparison) -> str:
     """How the times were measured, in one sentence."""
     rows, columns = comparison.settings["timed_image"]
     timed = [(row.name, row.latency) for row in comparison.rows if row.latency]
-    pairs = ", ".join(f"{name} {latency.num_pairs} ({latency.coverage:.0%})" for name, latency in timed)
+    pairs = "; ".join(f"{name}: {latency.num_pairs} ({latency.coverage:.0%})" for name, latency in timed)
     return (
         f"Times are of feature extraction alone, one frame of {rows}x{columns} pixels, on "
         f"{comparison.settings['device']}; each method takes turns with {comparison.reference}, and the ratio is the "
