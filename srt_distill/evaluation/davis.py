@@ -21,10 +21,8 @@ from srt_distill.evaluation.davis_results import (
     FINISHED,
     DavisResult,
     SequenceResult,
-    check_writable,
     read_finished,
     settings_digest,
-    write_file,
     write_finished,
     write_mask,
     write_tables,
@@ -32,6 +30,7 @@ from srt_distill.evaluation.davis_results import (
 from srt_distill.evaluation.davis_videos import Video, list_sequences, open_videos, read_mask
 from srt_distill.evaluation.video_propagation import evaluate_video, infer_patch, score_video
 from srt_distill.extractor import Extractor
+from srt_distill.files import require_writable, write_file
 
 DAVIS_MEAN = (0.485, 0.456, 0.406)  # DINO's evaluation script
 DAVIS_STD = (0.228, 0.224, 0.225)  # sic, DINO's evaluation script; ImageNet's own first value is 0.229
@@ -93,7 +92,7 @@ def evaluate_davis(
     """
     names = list_sequences(data, split, year) if sequences is None else sequences
     videos = open_videos(data, names)
-    check_writable(output)
+    require_writable(output)
     patch = patch or infer_patch(extract, device)
     propagation = {
         "patch": patch,
@@ -142,7 +141,7 @@ def _evaluate_into(folder: Path, evaluate: Callable[..., SequenceResult], video:
 
 def _write_result(output: Path, split: str, result: DavisResult) -> DavisResult:
     write_tables(output, split, result)
-    write_file(output / "results.json", json.dumps(result.to_dict(), indent=1).encode())
+    write_file(output / "results.json", json.dumps(result.to_dict(), indent=1))
     return result
 
 

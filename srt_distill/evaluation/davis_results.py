@@ -7,9 +7,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from srt_distill.evaluation.vos_metrics import SCORE_NAMES, Statistics, pool
+from srt_distill.files import write_file
 
 FINISHED = "scores.json"  # in a sequence's folder: its scores and the settings they hold for, written last
 
@@ -121,39 +120,11 @@ def davis_palette() -> UInt8[np.ndarray, "256 3"]:
 
 def write_mask(path: Path, ids: UInt8[np.ndarray, "H W"]) -> None:
     """Write object ids as a palette PNG."""
-    image = Image.fromarray(ids, mode="P")
+    image = Image.fromarray(ids)
     image.putpalette(davis_palette().tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_file(path, buffer.getvalue())
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder and prove that a file can be written there.
-
-    Raises:
-        PermissionError: If not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise PermissionError(f"output folder {folder} cannot be written to ({error}); choose another") from error
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -164,7 +135,7 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 def write_finished(folder: Path, digest: str, result: SequenceResult) -> None:
     """Mark a sequence as finished under these settings; to be called when its masks are all written."""
     content = {"settings_digest": digest, "result": asdict(result)}
-    write_file(folder / FINISHED, json.dumps(content, indent=1).encode())
+    write_file(folder / FINISHED, json.dumps(content, indent=1))
 
 
 def read_finished(folder: Path, digest: str, mask_names: Sequence[str]) -> SequenceResult | None:
@@ -189,4 +160,4 @@ def write_tables(folder: Path, split: str, result: DavisResult) -> None:
     for name, rows in (("global_results", overall), ("per-sequence_results", by_object)):
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(rows)
-        write_file(folder / f"{name}-{split}.csv", buffer.getvalue().encode())
+        write_file(folder / f"{name}-{split}.csv", buffer.getvalue())

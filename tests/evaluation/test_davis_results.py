@@ -20,7 +20,6 @@ from srt_distill.evaluation.davis_results import (
     davis_palette,
     read_finished,
     settings_digest,
-    write_file,
     write_mask,
 )
 
@@ -97,19 +96,6 @@ def test_torn_or_foreign_marks_count_as_unfinished(tmp_path: Path) -> None:
 def test_settings_hash_ignores_order_and_sees_values() -> None:
     assert settings_digest({"a": 1, "b": [2]}) == settings_digest({"b": [2], "a": 1})
     assert settings_digest({"a": 1}) != settings_digest({"a": 1.5})
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_file(tmp_path / "sub" / "a.txt", b"old")
-
-    def fail(self: Path, target: Path) -> Path:
-        raise OSError("torn")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="torn"):
-        write_file(tmp_path / "sub" / "a.txt", b"new")
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.txt"]
-    assert (tmp_path / "sub" / "a.txt").read_bytes() == b"old"
 
 
 def test_palette_begins_as_in_davis() -> None:
