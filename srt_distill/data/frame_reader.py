@@ -1,4 +1,4 @@
-"""One frame of a video at a bounded cost; the only importer of PyAV.
+"""One frame of a video at a bounded cost; the only reader of videos.
 
 A video is indexed once by reading its packets, without decoding: when each frame is shown, and which are key frames. A
 frame is then reached from the last key frame before it, or from where the decoder stands if that is nearer. So a frame

@@ -19,6 +19,7 @@ from PIL import Image
 
 from srt_distill.evaluation.vos_metrics import SCORE_NAMES, Statistics, pool
 from srt_distill.files import write_file
+from srt_distill.visualization.overlays import object_palette
 
 FINISHED = "scores.json"  # in a sequence's folder: its scores and the settings they hold for, written last
 
@@ -108,20 +109,10 @@ class DavisResult:
         return cls(data["settings"], tuple(SequenceResult.from_dict(item) for item in data["sequences"]))
 
 
-def davis_palette() -> UInt8[np.ndarray, "256 3"]:
-    """Colours by object id, as in the DAVIS masks: the bits of the id dealt out to red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette
-
-
 def write_mask(path: Path, ids: UInt8[np.ndarray, "H W"]) -> None:
     """Write object ids as a palette PNG."""
     image = Image.fromarray(ids)
-    image.putpalette(davis_palette().tobytes())
+    image.putpalette(object_palette().tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_file(path, buffer.getvalue())

@@ -121,14 +121,15 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 
 def _time(extract: Extractor, images: Float[Tensor, "B 3 H W"]) -> float:
     """Seconds of one call, the device's queue emptied before and after."""
-    _synchronize(images.device)
+    synchronize(images.device)
     start = time.perf_counter()
     with torch.inference_mode():
         extract(images)
-    _synchronize(images.device)
+    synchronize(images.device)
     return time.perf_counter() - start
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for queued work, where the device queues."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

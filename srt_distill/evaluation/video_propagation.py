@@ -23,6 +23,7 @@ from torch import Tensor
 from srt_distill.evaluation.davis_results import ObjectScores, SequenceResult
 from srt_distill.evaluation.davis_videos import Video, network_size, prepare_frame, read_ahead, read_frame, read_mask
 from srt_distill.evaluation.label_propagation import LabelPropagator, harden_labels, shrink_mask
+from srt_distill.evaluation.latency import synchronize
 from srt_distill.evaluation.vos_metrics import VOID, score_sequence
 from srt_distill.extractor import Extractor, strides
 
@@ -158,10 +159,10 @@ def evaluate_video(
         return prepare_frame(read_frame(path), input_size, mean, std)
 
     def timed_extract(images: Tensor) -> tuple[Tensor, ...]:
-        _synchronize(device)
+        synchronize(device)
         start = time.perf_counter()
         maps = extract(images)
-        _synchronize(device)
+        synchronize(device)
         durations.append(time.perf_counter() - start)
         return maps
 
@@ -189,12 +190,6 @@ def evaluate_video(
             on_mask(video.masks[index], mask)
     seconds = statistics.median(durations[1:])  # the first frame warms up
     return score_video(video, truth, predicted, input_size, seconds)
-
-
-def _synchronize(device: torch.device) -> None:
-    """Wait for queued work, where the device queues."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def score_video(

@@ -17,11 +17,11 @@ from srt_distill.evaluation.davis import evaluate_davis, score_davis
 from srt_distill.evaluation.davis_results import (
     DavisResult,
     SequenceResult,
-    davis_palette,
     read_finished,
     settings_digest,
     write_mask,
 )
+from srt_distill.visualization.overlays import object_palette
 
 
 class CountedColours:
@@ -99,8 +99,8 @@ def test_settings_hash_ignores_order_and_sees_values() -> None:
 
 
 def test_palette_begins_as_in_davis() -> None:
-    assert davis_palette()[:5].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
-    assert len(np.unique(davis_palette(), axis=0)) == 256
+    assert object_palette()[:5].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    assert len(np.unique(object_palette(), axis=0)) == 256
 
 
 def test_masks_look_like_real_ones(shared_data: Path, tmp_path: Path) -> None:
