@@ -53,7 +53,7 @@ def test_any_patch_side_runs(tiny_davis: Path, patch: int, size: tuple[int, int]
     )
     assert result.input_size == size
     assert len(result.objects) == 2
-    assert result.scores["J-Mean"] > 0.3  # noise or constant features score below .12; tokens are up to 14 of a square's 20 pixels
+    assert result.scores["J-Mean"] > 0.3  # noise and constant features stay below .12
     assert result.seconds_per_frame is not None
     assert result.seconds_per_frame > 0
 
