@@ -21,12 +21,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-TILE_ROWS, TILE_COLUMNS = (
-    8,
-    26,
-)  # query tokens a step: small tiles meet fewer pairs outside the windows, large ones are quicker a pair
+TILE = 10  # side of a query tile in tokens: small tiles meet fewer pairs outside their windows, large ones copy less
 FLAT = 1e-5  # a channel whose range is a smaller share of its maximum is constant but for rounding
-RUN = 32  # keys a run in the two-stage top-k: only the runs with the largest maxima are looked into
 
 
 def propagate_labels(
@@ -75,7 +71,7 @@ def _propagate(
         keys = context[:, near_rows, near_columns].reshape(-1, num_channels)
         similarity = (queries @ keys.T).view(len(queries), num_context, -1)
         similarity += _window(rows, near_rows, columns, near_columns, radius, similarity)
-        best, where = _top_k(similarity.flatten(1), top_k)
+        best, where = _top_k(similarity, top_k)
         weights = torch.softmax(best / temperature, dim=1)
         values = label_rows[:, near_rows, near_columns].reshape(-1, num_labels)[where]
         soft[rows, columns] = (weights[..., None] * values).sum(1).view(soft[rows, columns].shape)
@@ -84,9 +80,9 @@ def _propagate(
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
     """Tiles of the token grid, smaller at the lower and right border."""
-    for top in range(0, height, TILE_ROWS):
-        for left in range(0, width, TILE_COLUMNS):
-            yield slice(top, min(top + TILE_ROWS, height)), slice(left, min(left + TILE_COLUMNS, width))
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
 
 
 def _reach(span: slice, radius: int, length: int) -> slice:
@@ -109,22 +105,19 @@ def _window(
 
 
 def _top_k(
-    values: Float[Tensor, "queries keys"], k: int
+    values: Float[Tensor, "queries N keys"], k: int
 ) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
-    """The k largest of each row and where they are; fewer where a row is shorter.
+    """The k largest of each query and their places among N · keys; fewer where there are not so many.
 
-    Exact, in two stages: the k largest lie in the k runs of `RUN` values with the largest maxima, and a maximum costs
-    far less than a sort. Where a row has fewer than k finite values, the places of the others mean nothing.
+    Exact, in two stages: the k largest lie at the k key positions with the largest maxima over the context frames, and
+    a maximum costs far less than a sort.
     """
-    num_values = values.shape[1]
-    k = min(k, num_values)
-    values = F.pad(values, (0, -values.shape[1] % RUN), value=-torch.inf)
-    runs = values.view(len(values), -1, RUN)
-    chosen = runs.amax(2).topk(min(k, runs.shape[1]), dim=1).indices
-    candidates = runs.gather(1, chosen[..., None].expand(-1, -1, RUN)).flatten(1)
-    best, position = candidates.topk(k, dim=1)
-    where = chosen.gather(1, position // RUN) * RUN + position % RUN
-    return best, where.clamp_(max=num_values - 1)
+    num_context, num_keys = values.shape[1:]
+    positions = values.amax(1).topk(min(k, num_keys), dim=1).indices
+    candidates = values.gather(2, positions[:, None].expand(-1, num_context, -1)).flatten(1)
+    best, chosen = candidates.topk(min(k, candidates.shape[1]), dim=1)
+    frame = chosen.div(positions.shape[1], rounding_mode="floor")
+    return best, frame * num_keys + positions.gather(1, chosen % positions.shape[1])
 
 
 class LabelPropagator:
