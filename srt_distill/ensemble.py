@@ -6,12 +6,13 @@ Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixe
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srt_distill.batching import ViewBatches, ViewsPerBatch
 from srt_distill.extractor import Extractor, strides
 from srt_distill.shifts import Border, Shift, check_product_grid, grid_shifts, pad_images, slice_view, unshift_tokens
 
@@ -24,11 +25,11 @@ def aligned_maps(
     radius: int,
     border: Border = "edge",
     margin: int = 0,
-    views_per_batch: int = 1,
+    batches: ViewBatches | None = None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Feature maps of every shifted view, moved back onto the token grid of the unshifted image, one view at a time.
 
-    Views are slices of one padded image; only `views_per_batch` of them exist at once.
+    Views are slices of one padded image; only those of one batch exist at once.
 
     Args:
         extract: Any extractor.
@@ -37,7 +38,7 @@ def aligned_maps(
         radius: d, in pixels.
         border: What lies beyond the given pixels, and beyond the token map.
         margin: m, real pixels round the image. With m ≥ d every view sees real pixels and no padding.
-        views_per_batch: Views that go through the extractor together.
+        batches: How many views go through the extractor together; None for one at a time.
 
     Yields:
         For each shift, in order, one fp32 (or fp64) map (B, C, h, w) a layer.
@@ -49,16 +50,14 @@ def aligned_maps(
     size = images.shape[-2] - 2 * margin, images.shape[-1] - 2 * margin
     padding = max(radius - margin, 0)
     padded = pad_images(images, padding, border)
-    for start in range(0, len(shifts), views_per_batch):
-        chunk = shifts[start : start + views_per_batch]
-        views = [slice_view(padded, shift, margin + padding, size) for shift in chunk]
-        batch = views[0] if len(views) == 1 else torch.cat(views)
-        maps = extract(batch)
+    views = [slice_view(padded, shift, margin + padding, size) for shift in shifts]
+    remaining = iter(shifts)
+    for batch, maps in (batches or ViewBatches()).run(extract, views):
         patches = strides(batch, maps)
-        for i, shift in enumerate(chunk):
-            rows = slice(i * len(images), (i + 1) * len(images))
+        for start in range(0, len(batch), len(images)):
+            shift = next(remaining)
             yield tuple(
-                unshift_tokens(_at_least_float32(features[rows]), shift, patch, border, radius)
+                unshift_tokens(_at_least_float32(features[start : start + len(images)]), shift, patch, border, radius)
                 for features, patch in zip(maps, patches, strict=True)
             )
 
@@ -79,19 +78,20 @@ class StochasticResonance:
         extract: The extractor whose features are averaged.
         radius: d, in pixels; the paper's "perturbation level". 0 is the single pass.
         border: What lies beyond the frame; see `srt_distill.shifts.Border`.
-        views_per_batch: Shifted views that go through the extractor together: memory against speed.
+        views_per_batch: Shifted views that go through the extractor together: memory against speed; "auto" finds what
+            fits.
         margin: Real pixels round the image that the caller supplies; the maps cover the image without them.
     """
 
     extract: Extractor
     radius: int = 3
     border: Border = "edge"
-    views_per_batch: int = 1
+    views_per_batch: ViewsPerBatch = 1
     margin: int = 0
+    batches: ViewBatches = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.views_per_batch < 1:
-            raise ValueError(f"views_per_batch {self.views_per_batch} is not a positive number; use 1 or more")
+        object.__setattr__(self, "batches", ViewBatches(self.views_per_batch))
 
     @property
     def shifts(self) -> tuple[Shift, ...]:
@@ -108,7 +108,7 @@ class StochasticResonance:
                 radius=self.radius,
                 border=self.border,
                 margin=self.margin,
-                views_per_batch=self.views_per_batch,
+                batches=self.batches,
             )
         )
 

@@ -150,3 +150,55 @@ def test_maps_that_do_not_tile_the_image_are_refused():
 def test_views_per_batch_must_be_positive():
     with pytest.raises(ValueError, match="views_per_batch 0"):
         StochasticResonance(PatchEmbedding(8), views_per_batch=0)
+
+
+@pytest.mark.parametrize("reason", ["accelerator", "cpu"])
+@given(limit=st.integers(1, 30), num_images=st.integers(1, 2))
+@settings(deadline=None, max_examples=10)
+def test_automatic_batches_back_off_until_they_fit_and_change_nothing(reason, limit, num_images):
+    images = torch.randn(num_images, 3, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(limit))
+    inner = PatchEmbedding(8, num_layers=2)
+
+    def extract(batch):
+        if len(batch) > limit * num_images:
+            if reason == "cpu":
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return inner(batch)
+
+    srt = StochasticResonance(extract, 2, views_per_batch="auto")
+    for ours, one_by_one in zip(srt(images), StochasticResonance(inner, 2)(images)):
+        assert torch.allclose(ours, one_by_one, atol=1e-13)
+    size, halvings = 25, 0
+    while size > limit:
+        size, halvings = (size + 1) // 2, halvings + 1
+    assert srt.batches.num_retries == halvings
+    assert max(inner.batch_sizes) == size * num_images
+
+    srt(images)
+    assert srt.batches.num_retries == halvings, "what fits was forgotten"
+
+
+def test_one_view_that_does_not_fit_is_an_error_with_a_remedy():
+    def extract(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError, match=r"1 of the shifted views of 2 images of 16x16.*use fewer images"):
+        StochasticResonance(extract, 1, views_per_batch="auto")(torch.zeros(2, 3, 16, 16))
+    with pytest.raises(torch.OutOfMemoryError, match="use views_per_batch 'auto' or a smaller number"):
+        StochasticResonance(extract, 1, views_per_batch=9)(torch.zeros(2, 3, 16, 16))
+
+
+def test_other_errors_of_the_extractor_are_not_taken_for_want_of_memory():
+    def extract(batch):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        StochasticResonance(extract, 1, views_per_batch="auto")(torch.zeros(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize(("height", "width", "largest"), [(480, 832, 1), (112, 192, 6), (32, 32, 9)])
+def test_automatic_batches_stay_small_on_a_cpu(height, width, largest):
+    extract = PatchEmbedding(16, dtype=torch.float32)
+    StochasticResonance(extract, 1, views_per_batch="auto")(torch.zeros(1, 3, height, width))
+    assert max(extract.batch_sizes) == largest

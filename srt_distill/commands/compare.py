@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import PositionEmbedding
+from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.single_layer import (
     Features,
     Normalization,
@@ -34,7 +35,7 @@ def compare(
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
-    views_per_batch: int = 1,
+    views_per_batch: ViewsPerBatch = 1,
     normalization: Normalization = "auto",
     split: str = "val",
     year: str = "2017",
@@ -65,7 +66,7 @@ def compare(
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels.
         border: What lies beyond the frame under SRT.
-        views_per_batch: Shifted views that go through the backbone together.
+        views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
         split: Name of the list under ImageSets/<year>.
         year: Which lists.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
+from srt_distill.batching import ViewsPerBatch
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
@@ -37,7 +38,7 @@ class Features:
 
 
 def make_method(
-    name: str, model: nn.Module, features: Features, *, views_per_batch: int, device: torch.device
+    name: str, model: nn.Module, features: Features, *, views_per_batch: ViewsPerBatch, device: torch.device
 ) -> Method:
     """A named extractor of a backbone, with what a table says about it.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
+from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.single_layer import choose_device
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.runs import open_backbone
@@ -27,7 +28,7 @@ def visualize(
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
-    views_per_batch: int = 1,
+    views_per_batch: ViewsPerBatch = 1,
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
@@ -49,7 +50,7 @@ def visualize(
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels; the paper draws with 7.
         border: What lies beyond the frame under SRT.
-        views_per_batch: Shifted views that go through the backbone together.
+        views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         short_side: Pixels that the shorter side is resized to.
         every: Of a video, one frame in this many.
         frames_per_second: Speed of the written videos.
