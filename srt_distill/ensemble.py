@@ -14,7 +14,17 @@ from torch import Tensor
 
 from srt_distill.batching import ViewBatches, ViewsPerBatch
 from srt_distill.extractor import Extractor, strides
-from srt_distill.shifts import Border, Shift, check_product_grid, grid_shifts, pad_images, slice_view, unshift_tokens
+from srt_distill.shifts import (
+    Border,
+    Shift,
+    Subset,
+    check_product_grid,
+    grid_shifts,
+    pad_images,
+    slice_view,
+    subset_shifts,
+    unshift_tokens,
+)
 
 
 def aligned_maps(
@@ -81,6 +91,10 @@ class StochasticResonance:
         views_per_batch: Shifted views that go through the extractor together: memory against speed; "auto" finds what
             fits.
         margin: Real pixels round the image that the caller supplies; the maps cover the image without them.
+        subset: Which shifts of the grid are averaged: all, or a named few for fewer passes.
+
+    Raises:
+        ValueError: If `views_per_batch` is not positive, or the border cannot take a subset.
     """
 
     extract: Extractor
@@ -88,15 +102,23 @@ class StochasticResonance:
     border: Border = "edge"
     views_per_batch: ViewsPerBatch = 1
     margin: int = 0
+    subset: Subset = "full"
     batches: ViewBatches = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", ViewBatches(self.views_per_batch))
+        if self.border == "reference" and self.subset != "full":
+            raise ValueError(
+                f"border 'reference' is the authors' average over the full grid, not over subset {self.subset!r}; use "
+                "subset 'full', or border 'zeros'"
+            )
 
     @property
     def shifts(self) -> tuple[Shift, ...]:
-        """The full grid of shifts; its length is the number of passes an image costs."""
-        return grid_shifts(self.radius, self.border)
+        """The shifts that are averaged; their number is that of the passes an image costs."""
+        if self.subset == "full":
+            return grid_shifts(self.radius, self.border)
+        return subset_shifts(self.radius, self.subset)
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
         """Average the maps of all shifted views, or of the given `shifts` only."""

@@ -29,6 +29,18 @@ zeros_counted: nothing, and every pixel is divided by the number of shifts that 
 reference: as `zeros`, with the unshifted view counted twice: what the authors' public code computes. For parity only.
 """
 
+Subset = Literal["full", "checkerboard", "grid16", "grid9"]
+"""Which shifts of the grid of a radius are used; numbers of shifts are those of radius 3.
+
+full: all (2d+1)², 49.
+checkerboard: every other one, those with even dy + dx; 2d(d+1) + 1, 25.
+grid16: four evenly spread offsets an axis, from -d to d; 16.
+grid9: the offsets -d, 0 and d an axis; 9.
+
+All are symmetric about the unshifted view, so that no direction is favoured. The mean over a subset is not that of the
+full grid: it is a cheaper SRT of its own.
+"""
+
 
 def grid_shifts(radius: int, border: Border = "edge") -> tuple[Shift, ...]:
     """All (2d+1)² integer shifts of up to `radius` pixels (paper, Algorithm 1), in reading order.
@@ -45,6 +57,31 @@ def grid_shifts(radius: int, border: Border = "edge") -> tuple[Shift, ...]:
     offsets = range(-radius, radius + 1)
     shifts = tuple((dy, dx) for dy in offsets for dx in offsets)
     return (*shifts, (0, 0)) if border == "reference" else shifts
+
+
+def subset_shifts(radius: int, subset: Subset) -> tuple[Shift, ...]:
+    """The shifts of a named part of the grid, in reading order.
+
+    Args:
+        radius: d, in pixels; 0 gives the single unshifted view under every name.
+        subset: Which part.
+
+    Raises:
+        ValueError: If the radius is negative, or has too few offsets for the subset.
+    """
+    grid = grid_shifts(radius)
+    if subset == "full" or radius == 0:
+        return grid
+    if subset == "checkerboard":
+        return tuple(shift for shift in grid if sum(shift) % 2 == 0)
+    num = 4 if subset == "grid16" else 3
+    if num > 2 * radius + 1:
+        raise ValueError(
+            f"subset {subset!r} takes {num} offsets an axis, radius {radius} has {2 * radius + 1}; use 'full' or a "
+            "larger radius"
+        )
+    offsets = {round(-radius + 2 * radius * i / (num - 1)) for i in range(num)}
+    return tuple((dy, dx) for dy, dx in grid if dy in offsets and dx in offsets)
 
 
 def lattice_shifts(radius: int, num_shifts: int, offset: Shift = (0, 0)) -> tuple[Shift, ...]:

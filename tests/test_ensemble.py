@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.shifts import draw_shifts, grid_shifts
+from srt_distill.shifts import draw_shifts, grid_shifts, subset_shifts
 from tests.oracles import srt_per_pixel
 
 BORDERS = ["edge", "zeros", "zeros_counted", "reference"]
@@ -202,3 +202,23 @@ def test_automatic_batches_stay_small_on_a_cpu(height, width, largest):
     extract = PatchEmbedding(16, dtype=torch.float32)
     StochasticResonance(extract, 1, views_per_batch="auto")(torch.zeros(1, 3, height, width))
     assert max(extract.batch_sizes) == largest
+
+
+@pytest.mark.parametrize("subset", ["checkerboard", "grid16", "grid9"])
+@pytest.mark.parametrize("border", ["edge", "zeros"])
+def test_subsets_equal_the_per_pixel_loop_over_their_shifts(subset, border):
+    image = np.random.default_rng(0).normal(size=(3, 16, 24))
+    extract = PatchEmbedding(8)
+    srt = StochasticResonance(extract, 2, border, subset=subset)
+    (ours,) = srt(torch.from_numpy(image)[None])
+    assert len(extract.batch_sizes) == len(srt.shifts) < 25
+    literal = srt_per_pixel(extract.on_array, image, subset_shifts(2, subset), 8, border)
+    assert np.abs(ours[0].numpy() - literal).max() <= 1e-12
+
+
+def test_borders_of_the_full_grid_refuse_subsets():
+    with pytest.raises(ValueError, match="border 'reference' is the authors' average over the full grid"):
+        StochasticResonance(PatchEmbedding(8), 3, "reference", subset="grid9")
+    srt = StochasticResonance(PatchEmbedding(8), 3, "zeros_counted", subset="grid9")
+    with pytest.raises(ValueError, match="needs all 49 shifts of radius 3, not 9"):
+        srt(torch.zeros(1, 3, 16, 16, dtype=torch.float64))

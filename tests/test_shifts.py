@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srt_distill.shifts import draw_shifts, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
+from srt_distill.shifts import (
+    draw_shifts,
+    grid_shifts,
+    lattice_shifts,
+    pad_images,
+    slice_view,
+    subset_shifts,
+    unshift_tokens,
+)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3, 7])
@@ -101,3 +109,32 @@ def test_every_lattice_point_visits_every_shift_once(radius, num):
     draws = [lattice_shifts(radius, num, offset) for offset in offsets]
     for point in range(num):
         assert sorted(draw[point] for draw in draws) == list(grid_shifts(radius))
+
+
+@pytest.mark.parametrize(("subset", "num"), [("full", 49), ("checkerboard", 25), ("grid16", 16), ("grid9", 9)])
+def test_subsets_of_radius_three(subset, num):
+    assert len(subset_shifts(3, subset)) == num
+    assert subset_shifts(0, subset) == ((0, 0),)
+
+
+@given(radius=st.integers(2, 7), subset=st.sampled_from(["full", "checkerboard", "grid16", "grid9"]))
+def test_subsets_are_distinct_shifts_of_the_grid_symmetric_in_every_direction(radius, subset):
+    shifts = subset_shifts(radius, subset)
+    assert len(set(shifts)) == len(shifts)
+    assert set(shifts) <= set(grid_shifts(radius))
+    assert list(shifts) == sorted(shifts)
+    for mirrored in ([(-y, x) for y, x in shifts], [(y, -x) for y, x in shifts], [(x, y) for y, x in shifts]):
+        assert set(mirrored) == set(shifts)
+    assert max(max(shift) for shift in shifts) == radius
+
+
+def test_named_grids_of_radius_three_are_these():
+    assert {y for y, _ in subset_shifts(3, "grid16")} == {-3, -1, 1, 3}
+    assert {y for y, _ in subset_shifts(3, "grid9")} == {-3, 0, 3}
+    assert (0, 1) not in subset_shifts(3, "checkerboard")
+    assert (1, 1) in subset_shifts(3, "checkerboard")
+
+
+def test_subset_with_more_offsets_than_the_radius_has_is_refused():
+    with pytest.raises(ValueError, match="'grid16' takes 4 offsets an axis, radius 1 has 3; use 'full'"):
+        subset_shifts(1, "grid16")

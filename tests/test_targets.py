@@ -1,8 +1,10 @@
 """Online targets."""
 
+import pytest
 import torch
 
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.shifts import subset_shifts
 from srt_distill.targets import OnlineTarget
 from tests.test_ensemble import PatchEmbedding
 
@@ -29,3 +31,17 @@ def test_a_draw_costs_as_many_passes_as_it_has_shifts():
     sampled = target(3)
     sampled(torch.randn(2, 3, 20, 28, dtype=torch.float64), 0)
     assert sum(sampled.srt.extract.batch_sizes) == 2 * 3
+
+
+def test_a_subset_is_the_same_few_shifts_at_every_step():
+    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
+    srt = StochasticResonance(PatchEmbedding(8), 2, margin=2)
+    few = OnlineTarget(srt, subset="grid9")
+    expected = srt(images, subset_shifts(2, "grid9"))[0]
+    assert all(torch.equal(few(images, step)[0], expected) for step in range(2))
+    assert not torch.allclose(expected, srt(images)[0])
+
+
+def test_drawing_from_a_subset_is_refused():
+    with pytest.raises(ValueError, match="drawn from the full grid, not from subset 'grid9'; use subset 'full'"):
+        OnlineTarget(StochasticResonance(PatchEmbedding(8), 2), 3, subset="grid9")

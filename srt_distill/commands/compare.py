@@ -16,11 +16,12 @@ from srt_distill.commands.single_layer import (
     choose_device,
     choose_normalization,
     make_method,
+    name_ensemble,
 )
 from srt_distill.evaluation.comparison import compare as compare_methods
 from srt_distill.evaluation.report import render_markdown
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border
+from srt_distill.shifts import Border, Subset
 
 
 def compare(
@@ -35,6 +36,7 @@ def compare(
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
+    shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
     normalization: Normalization = "auto",
     split: str = "val",
@@ -66,6 +68,8 @@ def compare(
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels.
         border: What lies beyond the frame under SRT.
+        shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
+            `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
         split: Name of the list under ImageSets/<year>.
@@ -85,9 +89,15 @@ def compare(
     where = choose_device(device)
     original = open_backbone(teacher, weights=teacher_weights, position_embedding=position_embedding)
     adapted = open_backbone(student, weights=student_weights, position_embedding=position_embedding)
-    ensemble = f"SRT d={shift_radius}"
+    ensemble = name_ensemble(shift_radius, shift_subset)
     methods = [
-        make_method(name, model, Features(layer, norm, radius, border), views_per_batch=views_per_batch, device=where)
+        make_method(
+            name,
+            model,
+            Features(layer, norm, radius, border, shift_subset),
+            views_per_batch=views_per_batch,
+            device=where,
+        )
         for name, model, radius in (
             ("teacher", original, 0),
             (ensemble, original, shift_radius),

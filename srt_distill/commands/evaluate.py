@@ -19,7 +19,7 @@ from srt_distill.commands.single_layer import (
 )
 from srt_distill.evaluation.davis import evaluate_davis
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border
+from srt_distill.shifts import Border, Subset
 
 
 def evaluate(
@@ -32,6 +32,7 @@ def evaluate(
     norm: bool = True,
     shift_radius: int = 0,
     border: Border = "edge",
+    shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
     normalization: Normalization = "auto",
     split: str = "val",
@@ -62,6 +63,8 @@ def evaluate(
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels, (2d+1)² passes a frame; 0 is the single pass.
         border: What lies beyond the frame under SRT.
+        shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
+            `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
         split: Name of the list under ImageSets/<year>.
@@ -78,7 +81,7 @@ def evaluate(
     """
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
-    features = Features(layer, norm, shift_radius, border)
+    features = Features(layer, norm, shift_radius, border, shift_subset)
     method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)
     mean, std = choose_normalization(model, normalization)
     result = evaluate_davis(

@@ -14,7 +14,7 @@ from srt_distill.batching import ViewsPerBatch
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
-from srt_distill.shifts import Border
+from srt_distill.shifts import Border, Subset
 
 Normalization = Literal["auto", "model", "dino"]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,12 +29,14 @@ class Features:
         norm: Apply the final norm.
         shift_radius: d of SRT, in pixels; 0 is the single pass.
         border: What lies beyond the frame.
+        shift_subset: Which shifts of the grid are averaged.
     """
 
     layer: int | str
     norm: bool
     shift_radius: int
     border: Border
+    shift_subset: Subset = "full"
 
 
 def make_method(
@@ -52,9 +54,16 @@ def make_method(
             f"{info.name}; use at most {info.patch_size - 1}"
         )
     extract = FeatureExtractor(model.to(device), (features.layer,), norm=features.norm)
-    srt = StochasticResonance(extract, features.shift_radius, features.border, views_per_batch)
+    srt = StochasticResonance(
+        extract, features.shift_radius, features.border, views_per_batch, subset=features.shift_subset
+    )
     fingerprint = {"weights": hash_weights(model), "architecture": info.name, **asdict(features)}
     return Method(name, srt, len(srt.shifts), info.num_parameters, fingerprint)
+
+
+def name_ensemble(shift_radius: int, shift_subset: Subset) -> str:
+    """What tables and pictures call SRT: "SRT d=3", or "SRT d=3 grid9" for a part of the grid."""
+    return f"SRT d={shift_radius}" + ("" if shift_subset == "full" else f" {shift_subset}")
 
 
 def choose_normalization(

@@ -10,10 +10,10 @@ from jsonargparse import auto_cli
 
 from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
 from srt_distill.batching import ViewsPerBatch
-from srt_distill.commands.single_layer import choose_device
+from srt_distill.commands.single_layer import choose_device, name_ensemble
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border
+from srt_distill.shifts import Border, Subset
 from srt_distill.visualization import visualize as draw
 
 
@@ -28,6 +28,7 @@ def visualize(
     norm: bool = True,
     shift_radius: int = 3,
     border: Border = "edge",
+    shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
     short_side: int = 480,
     every: int = 1,
@@ -50,6 +51,8 @@ def visualize(
         norm: Apply the final norm.
         shift_radius: d of SRT in pixels; the paper draws with 7.
         border: What lies beyond the frame under SRT.
+        shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
+            `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         short_side: Pixels that the shorter side is resized to.
         every: Of a video, one frame in this many.
@@ -60,8 +63,9 @@ def visualize(
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding).to(where)
     info = describe_backbone(model)
     single = FeatureExtractor(model, tuple(layers), norm=norm)
-    ensemble = f"SRT d={shift_radius}"
-    extractors = {"single pass": single, ensemble: StochasticResonance(single, shift_radius, border, views_per_batch)}
+    ensemble = name_ensemble(shift_radius, shift_subset)
+    srt = StochasticResonance(single, shift_radius, border, views_per_batch, subset=shift_subset)
+    extractors = {"single pass": single, ensemble: srt}
     if student is not None:
         adapted = open_backbone(student, position_embedding=position_embedding).to(where)
         extractors["student"] = FeatureExtractor(adapted, tuple(layers), norm=norm)
