@@ -6,7 +6,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,25 +15,26 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torchmetrics import Metric
 
 from srt_distill.backbone import (
-    BackboneInfo,
     FeatureExtractor,
     PositionEmbedding,
     TrainablePart,
     backbone_config,
+    blank_image,
     build_backbone,
     describe_backbone,
     hash_weights,
     load_backbone,
     select_trainable,
+    train_only,
 )
+from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
-from srt_distill.ensemble import StochasticResonance, aligned_maps
+from srt_distill.ensemble import StochasticResonance
 from srt_distill.extractor import strides
+from srt_distill.held_out import HeldOutScores, crop_margin
 from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
-from srt_distill.metrics import EquivarianceError, GapClosed
 from srt_distill.optimization import default_optimizer, one_cycle
 from srt_distill.shifts import Border
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
@@ -42,7 +43,6 @@ from srt_distill.targets import OnlineTarget
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Penalty = Literal["l2_sp", "weight_norm"]
-M = TypeVar("M", bound=Metric)
 
 
 class SRTDistillation(pl.LightningModule):
@@ -69,7 +69,7 @@ class SRTDistillation(pl.LightningModule):
         margin: m, real pixels round each training crop; must equal the data's.
         shifts_per_step: Shifts drawn at each step, or null for all (2d+1)². Only for `mse` does a draw give the full
             grid's gradient in expectation.
-        views_per_batch: Shifted views that go through the teacher together.
+        views_per_batch: Shifted views that go through the teacher together; `auto` finds what fits into memory.
         target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
             held-out images only. The data's `views` must be fixed.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
@@ -108,7 +108,7 @@ class SRTDistillation(pl.LightningModule):
         border: Border = "edge",
         margin: int = 3,
         shifts_per_step: int | None = None,
-        views_per_batch: int = 1,
+        views_per_batch: ViewsPerBatch = 1,
         target_cache: str | None = None,
         optimizer: OptimizerFactory = default_optimizer,
         lr_scheduler: SchedulerFactory | None = None,
@@ -132,11 +132,8 @@ class SRTDistillation(pl.LightningModule):
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
         self._make_optimizer = optimizer
         self._make_scheduler = lr_scheduler
-        self.gap_closed = one_each(GapClosed, layers)
-        self.student_equivariance = one_each(EquivarianceError, layers)
-        self.teacher_equivariance = one_each(EquivarianceError, layers)
+        self.held_out = HeldOutScores(layers)
         self._cache: TargetCache | None = None
-        self._held_out_srt: dict[int, tuple[Tensor, ...]] = {}
 
     # -------------------------------------------------------------------------------------------- teacher and student
 
@@ -144,10 +141,9 @@ class SRTDistillation(pl.LightningModule):
         """Load the backbone twice over: the student, and the frozen teacher it starts from."""
         if self.has_models or self._trainer is None:  # without a trainer, a checkpoint brings its own weights
             return
+        settings = self.hparams
         model = load_backbone(
-            self.hparams["backbone"],
-            weights=self.hparams["weights"],
-            position_embedding=self.hparams["position_embedding"],
+            settings["backbone"], weights=settings["weights"], position_embedding=settings["position_embedding"]
         )
         self._adopt(student=model, teacher=copy.deepcopy(model))
 
@@ -172,25 +168,15 @@ class SRTDistillation(pl.LightningModule):
             margin=margin,
         )
         self.target = OnlineTarget(self.srt, self.hparams["shifts_per_step"], self.hparams["seed"])
-        self._train_only(select_trainable(student, self.hparams["trainable"], last_n=self.hparams["last_n"]), info)
-
-    def _train_only(self, names: list[str], info: BackboneInfo) -> None:
-        """Let `names` train, less what the chosen layers do not depend on, which DDP would wait for in vain."""
-        self.student.requires_grad_(False)
-        parameters = dict(self.student.named_parameters())
-        chosen = [parameters[name].requires_grad_(True) for name in names]
-        with torch.enable_grad():
-            blank = torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2))
-            maps = self.student_features(blank)
-            radius, stride = self.hparams["shift_radius"], min(strides(blank, maps))
-            if radius >= stride:
-                raise ValueError(
-                    f"shift radius {radius} is not smaller than the patch side {stride} of {info.name}; "
-                    f"use at most {stride - 1}"
-                )
-            reached = torch.autograd.grad(torch.stack([m.sum() for m in maps]).sum(), chosen, allow_unused=True)
-        for parameter, gradient in zip(chosen, reached, strict=True):
-            parameter.requires_grad_(gradient is not None)
+        blank = blank_image(student)
+        radius, patch = self.hparams["shift_radius"], min(strides(blank, self.teacher_features(blank)))
+        if radius >= patch:
+            raise ValueError(
+                f"shift radius {radius} is not smaller than the patch side {patch} of {info.name}; "
+                f"use at most {patch - 1}"
+            )
+        names = select_trainable(student, self.hparams["trainable"], last_n=self.hparams["last_n"])
+        train_only(student, names, self.student_features, blank)
 
     def train(self, mode: bool = True) -> "SRTDistillation":
         """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
@@ -236,11 +222,6 @@ class SRTDistillation(pl.LightningModule):
         """Bytes to the numbers the backbone was pre-trained on: (x/255 - mean) / std."""
         return (batch / 255 - self.mean) / self.std
 
-    def crop(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
-        """The image without its margin."""
-        margin = self.hparams["margin"]
-        return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
-
     def training_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> Tensor:
         """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
         images = self.normalize(batch)
@@ -249,7 +230,7 @@ class SRTDistillation(pl.LightningModule):
                 targets = self._cache(batch)
             else:
                 targets = self.target(images, self._draw_number(batch_idx))
-        maps = self.student_features(self.crop(images))
+        maps = self.student_features(crop_margin(images, self.hparams["margin"]))
 
         losses = [feature_distance(m, t, self.hparams["loss"]) for m, t in zip(maps, targets, strict=True)]
         loss = torch.stack([w * layer_loss for w, layer_loss in zip(self.layer_weights, losses, strict=True)]).sum()
@@ -277,62 +258,23 @@ class SRTDistillation(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser over the trainable weights, with its schedule."""
         optimizer = self._make_optimizer([p for p in self.student.parameters() if p.requires_grad])
-        if self._make_scheduler is None:
+        if self._make_scheduler is not None:
+            scheduler, interval = self._make_scheduler(optimizer), self.hparams["lr_interval"]
+        else:
             total = int(self.trainer.estimated_stepping_batches)
-            scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, total))
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        scheduler = self._make_scheduler(optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self.hparams["lr_interval"]},
-        }
+            scheduler, interval = LambdaLR(optimizer, lambda step: one_cycle(step, total)), "step"
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     # ----------------------------------------------------------------------------------------------- held-out images
 
     def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]]:
-        """Compare student, teacher and the teacher's SRT on held-out images.
-
-        Returns:
-            Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
-        """
-        images = self.normalize(batch)
-        if batch_idx not in self._held_out_srt:  # teacher and crops are fixed: computed once a run
-            self._held_out_srt[batch_idx] = tuple(m.cpu() for m in self.srt(images))
-        srt = tuple(m.to(self.device) for m in self._held_out_srt[batch_idx])
-        student, teacher = (extract(self.crop(images)) for extract in (self.student_features, self.teacher_features))
-        for metric, s, t, target in zip(self.gap_closed, student, teacher, srt, strict=True):
-            metric.update(s, t, target)
-        self._update_equivariance(self.student_equivariance, self.student_features, images, student)
-        self._update_equivariance(self.teacher_equivariance, self.teacher_features, images, teacher)
-        return {"teacher": teacher, "srt": srt, "student": student}
-
-    def _update_equivariance(
-        self,
-        metrics: Iterable[EquivarianceError],
-        extract: FeatureExtractor,
-        images: Tensor,
-        single: tuple[Tensor, ...],
-    ) -> None:
-        d = self.hparams["shift_radius"]
-        corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
-        for maps in aligned_maps(extract, images, corners, radius=d, margin=self.hparams["margin"]):
-            for metric, one, moved in zip(metrics, single, maps, strict=True):
-                metric.update(one, moved)
+        """Compare student, teacher and the teacher's SRT on held-out images; see `HeldOutScores.update`."""
+        return self.held_out.update(self.normalize(batch), batch_idx, self.student_features, self.srt)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the held-out scores: of all layers together, and of each where there are several."""
-        for name, metrics in (
-            ("gap_closed", self.gap_closed),
-            ("equivariance_error_student", self.student_equivariance),
-            ("equivariance_error_teacher", self.teacher_equivariance),
-        ):
-            values = [metric.compute() for metric in metrics]
-            self.log(f"val/{name}", torch.stack(values).mean(), prog_bar=name == "gap_closed", sync_dist=False)
-            if len(values) > 1:
-                for layer, value in zip(self.hparams["layers"], values, strict=True):
-                    self.log(f"val/{name}_layer_{layer}", value, sync_dist=False)
-            for metric in metrics:
-                metric.reset()
+        """Log the held-out scores."""
+        for name, value in self.held_out.compute().items():
+            self.log(f"val/{name}", value, prog_bar=name == "gap_closed", sync_dist=False)
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
@@ -358,8 +300,3 @@ class SRTDistillation(pl.LightningModule):
                 f"this run was started from teacher {theirs[:12]}…, but {self.hparams['backbone']} now loads "
                 f"{ours[:12]}…; resume with the original weights, or start a new run in another folder"
             )
-
-
-def one_each(kind: type[M], layers: Sequence[int]) -> Iterable[M]:
-    """A metric for every layer, in a module list so that it moves with the module."""
-    return cast(Iterable[M], nn.ModuleList(kind() for _ in layers))

@@ -9,7 +9,7 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, describe_backbone
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
-from srt_distill.backbone.parameters import TrainablePart, hash_weights, select_trainable
+from srt_distill.backbone.parameters import TrainablePart, blank_image, hash_weights, select_trainable, train_only
 from srt_distill.backbone.position import PositionEmbedding
 from srt_distill.backbone.saving import backbone_config, build_backbone, save_backbone
 
@@ -19,6 +19,7 @@ __all__ = [
     "PositionEmbedding",
     "TrainablePart",
     "backbone_config",
+    "blank_image",
     "build_backbone",
     "describe_backbone",
     "hash_weights",
@@ -26,4 +27,5 @@ __all__ = [
     "nearest_models",
     "save_backbone",
     "select_trainable",
+    "train_only",
 ]

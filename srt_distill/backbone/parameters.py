@@ -1,14 +1,17 @@
 """Which parameters train, and a fingerprint of all of them.
 
-Shape legend: none, parameters are only named and hashed here.
+Shape legend: H W pixels of an image that is looked at for its gradients only.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from srt_distill.backbone.features import FeatureExtractor, describe_backbone
 from srt_distill.backbone.loading import classifier_names
 
 # Modules behind the dense features: a classifier's own pooling, norm and layers
@@ -52,6 +55,33 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
     if not names:
         raise ValueError(f"{type(model).__name__} has no parameters of part {part!r}; choose another part to train")
     return names
+
+
+def blank_image(model: nn.Module) -> Float[Tensor, "1 3 H W"]:
+    """The smallest black image that shows the shape of a backbone's maps and where gradients flow."""
+    info = describe_backbone(model)
+    return torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2))
+
+
+def train_only(
+    model: nn.Module, names: Sequence[str], extract: FeatureExtractor, image: Float[Tensor, "1 3 H W"]
+) -> None:
+    """Let the named parameters train, less those that no chosen map depends on: DDP would wait for them in vain.
+
+    Args:
+        model: A backbone, changed in place.
+        names: Of the parameters that may train.
+        extract: The extractor of `model` whose maps are trained.
+        image: One it accepts.
+    """
+    model.requires_grad_(False)
+    parameters = dict(model.named_parameters())
+    chosen = [parameters[name].requires_grad_(True) for name in names]
+    with torch.enable_grad():
+        total = torch.stack([maps.sum() for maps in extract(image)]).sum()
+    reached = torch.autograd.grad(total, chosen, allow_unused=True)
+    for parameter, gradient in zip(chosen, reached, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def hash_weights(model: nn.Module) -> str:
