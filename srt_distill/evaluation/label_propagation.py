@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-TILE = 10  # side of a query tile in tokens: small tiles meet fewer pairs outside their windows, large ones copy less
+TILE = 15  # side of a query tile in tokens: small tiles meet fewer pairs outside their windows, large ones copy less
 FLAT = 1e-5  # a channel whose range is a smaller share of its maximum is constant but for rounding
 
 

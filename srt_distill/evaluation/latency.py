@@ -2,12 +2,12 @@
 
 Shape legend: B images, H W pixels.
 
-Two extractors are timed in turns, and the ratio is taken pair by pair: what slows the machine for a moment slows both.
+Two jobs are timed in turns, and the ratio is taken pair by pair: what slows the machine for a moment slows both.
 """
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ CONFIDENCE = 0.95  # of the interval round a median
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one extractor against a reference.
+    """Time of one job against a reference.
 
     Attributes:
         seconds: median time of one call.
@@ -68,18 +68,51 @@ def measure_latency(
     Raises:
         ValueError: If no pair is asked for.
     """
+    with torch.inference_mode():
+        return time_pairs(
+            lambda: extract(images),
+            lambda: reference(reference_images),
+            images.device,
+            max_pairs=max_pairs,
+            budget=budget,
+        )
+
+
+def time_pairs(
+    job: Callable[[], object],
+    reference: Callable[[], object],
+    device: torch.device,
+    *,
+    max_pairs: int = 15,
+    budget: float = 20.0,
+) -> Latency:
+    """Times any two jobs in turns, after one call of each that is not counted.
+
+    Args:
+        job: what to time.
+        reference: what it is compared with.
+        device: where they work; its queue is emptied before and after each call.
+        max_pairs: pairs to measure.
+        budget: seconds after which no further pair is begun; one pair is always measured.
+
+    Returns:
+        Medians and the ratio with its interval.
+
+    Raises:
+        ValueError: If no pair is asked for.
+    """
     if max_pairs < 1:
         raise ValueError(f"{max_pairs} pairs asked for; a latency needs at least 1")
-    _time(extract, images)
-    _time(reference, reference_images)
+    _time(job, device)
+    _time(reference, device)
     pairs: list[tuple[float, float]] = []
     start = time.perf_counter()
     while len(pairs) < max_pairs and (not pairs or time.perf_counter() - start < budget):
         if len(pairs) % 2:  # whoever goes second finds other caches: take turns
-            theirs = _time(reference, reference_images)
-            pairs.append((_time(extract, images), theirs))
+            theirs = _time(reference, device)
+            pairs.append((_time(job, device), theirs))
         else:
-            pairs.append((_time(extract, images), _time(reference, reference_images)))
+            pairs.append((_time(job, device), _time(reference, device)))
     ratios = [ours / theirs for ours, theirs in pairs]
     low, high, coverage = median_interval(ratios)
     return Latency(
@@ -119,13 +152,12 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     return ordered[k - 1], ordered[-k], max(coverages[k], 0.0)
 
 
-def _time(extract: Extractor, images: Float[Tensor, "B 3 H W"]) -> float:
+def _time(job: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call, the device's queue emptied before and after."""
-    synchronize(images.device)
+    synchronize(device)
     start = time.perf_counter()
-    with torch.inference_mode():
-        extract(images)
-    synchronize(images.device)
+    job()
+    synchronize(device)
     return time.perf_counter() - start
 
 

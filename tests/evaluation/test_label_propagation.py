@@ -20,7 +20,7 @@ from tests.oracles import propagate_labels_dense, propagate_video_dense
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    size=st.tuples(st.integers(1, 19), st.integers(1, 60)),
+    size=st.tuples(st.integers(1, 34), st.integers(1, 50)),
     num_context=st.integers(1, 4),
     radius=st.integers(1, 14),
     top_k=st.integers(1, 7),
