@@ -67,7 +67,7 @@ def aligned_maps(
         for start in range(0, len(batch), len(images)):
             shift = next(remaining)
             yield tuple(
-                unshift_tokens(_at_least_float32(features[start : start + len(images)]), shift, patch, border, radius)
+                _move_back(_at_least_float32(features[start : start + len(images)]), shift, patch, border, radius)
                 for features, patch in zip(maps, patches, strict=True)
             )
 
@@ -133,6 +133,12 @@ class StochasticResonance:
                 batches=self.batches,
             )
         )
+
+
+def _move_back(features: Tensor, shift: Shift, patch: int, border: Border, radius: int) -> Tensor:
+    if features.shape[-2:] == (1, 1):  # one token for the whole image, as of class tokens: it has no place to move from
+        return features
+    return unshift_tokens(features, shift, patch, border, radius)
 
 
 def _at_least_float32(features: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ def strides(images: Tensor, maps: tuple[Tensor, ...]) -> tuple[int, ...]:
         maps: its output, each (B, C, h, w).
 
     Returns:
-        One stride a map: the patch side of a plain ViT, the layer's stride in a hierarchical network.
+        One stride a map: the patch side of a plain ViT, the layer's stride in a hierarchical network. Of a map of a
+        single token, which stands for the whole image (class and register tokens), the image's longer side.
 
     Raises:
         ValueError: If a map is not the image divided by one whole number along both axes.
@@ -31,6 +32,9 @@ def strides(images: Tensor, maps: tuple[Tensor, ...]) -> tuple[int, ...]:
     found = []
     for features in maps:
         rows, columns = features.shape[-2:]
+        if rows == columns == 1:
+            found.append(max(height, width))
+            continue
         stride = height // rows
         if (rows * stride, columns * stride) != (height, width):
             raise ValueError(

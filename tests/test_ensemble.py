@@ -35,13 +35,13 @@ class PatchEmbedding:
 @settings(deadline=None, max_examples=12)
 @given(
     patch=st.sampled_from([8, 14, 16]),
-    rows=st.integers(1, 2),
-    columns=st.integers(1, 3),
+    grid=st.sampled_from([(1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]),
     radius=st.integers(0, 2),
     border=st.sampled_from(BORDERS),
     seed=st.integers(0, 1000),
 )
-def test_closed_form_equals_the_per_pixel_loop(patch, rows, columns, radius, border, seed):
+def test_closed_form_equals_the_per_pixel_loop(patch, grid, radius, border, seed):
+    rows, columns = grid
     image = np.random.default_rng(seed).normal(size=(3, rows * patch, columns * patch))
     extract = PatchEmbedding(patch)
     (ours,) = StochasticResonance(extract, radius, border)(torch.from_numpy(image)[None])
@@ -51,6 +51,20 @@ def test_closed_form_equals_the_per_pixel_loop(patch, rows, columns, radius, bor
     single = PatchEmbedding(patch, dtype=torch.float32)
     (ours32,) = StochasticResonance(single, radius, border)(torch.from_numpy(image)[None].float())
     assert np.abs(ours32[0].double().numpy() - literal).max() <= 1e-5
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_a_token_for_the_whole_image_is_averaged_and_moved_nowhere(border):
+    images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    seen = []
+
+    def extract(batch):
+        seen.append(batch.square().mean((2, 3), keepdim=True))
+        return seen[-1], F.avg_pool2d(batch, 16)
+
+    whole, grid = StochasticResonance(extract, 2, border)(images)
+    torch.testing.assert_close(whole, torch.stack(seen).mean(0))
+    assert grid.shape == (2, 3, 2, 3)
 
 
 @pytest.mark.parametrize(("patch", "radius"), [(8, 7), (16, 5)])
