@@ -34,11 +34,11 @@ from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.extractor import strides
 from srt_distill.held_out import HeldOutScores, crop_margin
-from srt_distill.losses import UNBIASED_LOSSES, Loss, distance_to_start, feature_distance, weight_norm
+from srt_distill.losses import Loss, distance_to_start, feature_distance, weight_norm
 from srt_distill.optimization import default_optimizer, one_cycle
-from srt_distill.shifts import Border
+from srt_distill.shifts import Border, Subset
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
-from srt_distill.targets import OnlineTarget
+from srt_distill.targets import OnlineTarget, check_target
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -56,7 +56,8 @@ class SRTDistillation(pl.LightningModule):
         backbone: timm model name, `local-dir:<folder>` or `hf-hub:<repository>`.
         weights: Weights file for a timm name: `.safetensors`, or `.pth` incl. DINO, DINOv2, MAE and DeiT releases.
         position_embedding: How position embeddings are resized: timm's way, or DINO's to reproduce its numbers.
-        layers: Blocks whose features are distilled, 0-based, negative from the end.
+        layers: Features that are distilled: 0-based blocks, negative from the end, with an optional facet: `8:key`, or
+            `-1:prefix` for class and register tokens; see `srt_distill.backbone.layers`.
         layer_weights: Weight of each layer's loss; all 1 by default.
         norm: Apply the final norm to the features of every layer.
         loss: Distance to the target; see `srt_distill.losses.Loss`.
@@ -69,6 +70,7 @@ class SRTDistillation(pl.LightningModule):
         margin: m, real pixels round each training crop; must equal the data's.
         shifts_per_step: Shifts drawn at each step, or null for all (2d+1)². Only for `mse` does a draw give the full
             grid's gradient in expectation.
+        shift_subset: Part of the grid whose mean is the target where no shifts are drawn: fewer passes, another target.
         views_per_batch: Shifted views that go through the teacher together; `auto` finds what fits into memory.
         target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
             held-out images only. The data's `views` must be fixed.
@@ -96,7 +98,7 @@ class SRTDistillation(pl.LightningModule):
         backbone: str,
         weights: str | None = None,
         position_embedding: PositionEmbedding = "timm",
-        layers: Sequence[int] = (-1,),
+        layers: Sequence[int | str] = (-1,),
         layer_weights: Sequence[float] | None = None,
         norm: bool = True,
         loss: Loss = "mse",
@@ -108,6 +110,7 @@ class SRTDistillation(pl.LightningModule):
         border: Border = "edge",
         margin: int = 3,
         shifts_per_step: int | None = None,
+        shift_subset: Subset = "full",
         views_per_batch: ViewsPerBatch = 1,
         target_cache: str | None = None,
         optimizer: OptimizerFactory = default_optimizer,
@@ -119,16 +122,7 @@ class SRTDistillation(pl.LightningModule):
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         if layer_weights is not None and len(layer_weights) != len(layers):
             raise ValueError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer")
-        if shifts_per_step is not None and loss not in UNBIASED_LOSSES:
-            raise ValueError(
-                f"shifts_per_step {shifts_per_step} with loss {loss!r}: sampled shifts bias every loss but "
-                f"{', '.join(UNBIASED_LOSSES)}; use one of these, or shifts_per_step null for the full grid"
-            )
-        if shifts_per_step is not None and target_cache is not None:
-            raise ValueError(
-                f"shifts_per_step {shifts_per_step} with target_cache {target_cache}: a cache holds the mean over all "
-                "shifts, none are drawn; set shifts_per_step null, or target_cache null to draw"
-            )
+        check_target(shifts_per_step, shift_subset, loss, target_cache)
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
         self._make_optimizer = optimizer
         self._make_scheduler = lr_scheduler
@@ -167,7 +161,9 @@ class SRTDistillation(pl.LightningModule):
             views_per_batch=self.hparams["views_per_batch"],
             margin=margin,
         )
-        self.target = OnlineTarget(self.srt, self.hparams["shifts_per_step"], self.hparams["seed"])
+        self.target = OnlineTarget(
+            self.srt, self.hparams["shifts_per_step"], self.hparams["seed"], self.hparams["shift_subset"]
+        )
         blank = blank_image(student)
         radius, patch = self.hparams["shift_radius"], min(strides(blank, self.teacher_features(blank)))
         if radius >= patch:

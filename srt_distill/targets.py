@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.losses import UNBIASED_LOSSES, Loss
 from srt_distill.shifts import Subset, draw_shifts, subset_shifts
 
 
@@ -24,22 +25,12 @@ class OnlineTarget:
             linear in the target, so drawn shifts give the full grid's gradient in expectation.
         seed: Seed of the draws.
         subset: Part of the grid that is averaged where none are drawn. Its mean is not the full grid's, at any loss.
-
-    Raises:
-        ValueError: If shifts are to be drawn from a subset.
     """
 
     srt: StochasticResonance
     shifts_per_step: int | None = None
     seed: int = 0
     subset: Subset = "full"
-
-    def __post_init__(self) -> None:
-        if self.shifts_per_step is not None and self.subset != "full":
-            raise ValueError(
-                f"{self.shifts_per_step} shifts a step are drawn from the full grid, not from subset {self.subset!r}; "
-                "use subset 'full' to draw, or shifts_per_step null for the subset"
-            )
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], step: int) -> tuple[Tensor, ...]:
         """Target maps (B, C, h, w), one a layer.
@@ -54,3 +45,34 @@ class OnlineTarget:
         mixed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
         generator = torch.Generator().manual_seed(mixed)
         return self.srt(images, draw_shifts(self.srt.radius, self.shifts_per_step, generator))
+
+
+def check_target(shifts_per_step: int | None, shift_subset: Subset, loss: Loss, target_cache: str | None) -> None:
+    """Refuse settings of a target that contradict each other.
+
+    Args:
+        shifts_per_step: Shifts drawn at each step, or None.
+        shift_subset: Part of the grid that is averaged where none are drawn.
+        loss: Distance to the target.
+        target_cache: Folder of full-grid targets, or None.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if shifts_per_step is not None and loss not in UNBIASED_LOSSES:
+        raise ValueError(
+            f"shifts_per_step {shifts_per_step} with loss {loss!r}: sampled shifts bias every loss but "
+            f"{', '.join(UNBIASED_LOSSES)}; use one of these, or shifts_per_step null for the full grid"
+        )
+    if shifts_per_step is not None and shift_subset != "full":
+        raise ValueError(
+            f"shifts_per_step {shifts_per_step} with shift_subset {shift_subset!r}: shifts are drawn from the full "
+            "grid; set shift_subset full to draw, or shifts_per_step null for the subset's mean"
+        )
+    neutral = {"shifts_per_step": (shifts_per_step, None), "shift_subset": (shift_subset, "full")}
+    for name, (value, none_drawn) in neutral.items():
+        if target_cache is not None and value != none_drawn:
+            raise ValueError(
+                f"{name} {value} with target_cache {target_cache}: a cache holds the mean over all shifts; set {name} "
+                f"{none_drawn or 'null'}, or target_cache null"
+            )

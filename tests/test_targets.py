@@ -5,7 +5,7 @@ import torch
 
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.shifts import subset_shifts
-from srt_distill.targets import OnlineTarget
+from srt_distill.targets import OnlineTarget, check_target
 from tests.test_ensemble import PatchEmbedding
 
 
@@ -42,6 +42,22 @@ def test_a_subset_is_the_same_few_shifts_at_every_step():
     assert not torch.allclose(expected, srt(images)[0])
 
 
-def test_drawing_from_a_subset_is_refused():
-    with pytest.raises(ValueError, match="drawn from the full grid, not from subset 'grid9'; use subset 'full'"):
-        OnlineTarget(StochasticResonance(PatchEmbedding(8), 2), 3, subset="grid9")
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ((4, "full", "l1", None), "sampled shifts bias every loss but mse"),
+        ((4, "grid9", "mse", None), "shifts are drawn from the full grid; set shift_subset full"),
+        ((4, "full", "mse", "targets"), "shifts_per_step 4 with target_cache targets"),
+        ((None, "grid9", "mse", "targets"), "shift_subset grid9 with target_cache targets"),
+    ],
+)
+def test_contradicting_settings_are_refused(settings, says):
+    with pytest.raises(ValueError, match=says):
+        check_target(*settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [(None, "full", "l1", "targets"), (None, "grid9", "cosine", None), (4, "full", "mse", None)]
+)
+def test_settings_that_agree_are_taken(settings):
+    check_target(*settings)
