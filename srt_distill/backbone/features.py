@@ -98,8 +98,10 @@ def _fixed_size(traits: Any) -> tuple[int, int] | None:
         fixed = traits.pretrained_cfg.get("fixed_input_size", False) and not flexible
     if not fixed:
         return None
-    size = getattr(embed, "img_size", None) or traits.pretrained_cfg["input_size"][-2:]
-    return int(size[0]), int(size[1])
+    built_with = vars(traits).get("backbone_args", {}).get("img_size")
+    size = getattr(embed, "img_size", None) or built_with or traits.pretrained_cfg["input_size"][-2:]
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +162,16 @@ class FeatureExtractor:
         maps = []
         for spec in specs:
             output = by_layer[spec.layer]
+            grid = height // info.strides[spec.layer], width // info.strides[spec.layer]
             if spec.facet == "prefix":
                 maps.append(output[1].flatten(1)[..., None, None])
             elif spec.facet in PROJECTIONS:
-                grid = height // info.strides[spec.layer], width // info.strides[spec.layer]
                 attention = find_attention(backbone, spec.layer)
                 maps.append(project_tokens(attention, inputs[spec.layer], spec.facet, grid, info.num_prefix_tokens))
             else:
-                maps.append(output[0] if isinstance(output, tuple) else output)
+                tokens = output[0] if isinstance(output, tuple) else output
+                _check_grid(tokens, grid, spec.layer, info)
+                maps.append(tokens)
         return tuple(maps)
 
     def _specs(self, num_layers: int) -> list[LayerSpec]:
@@ -189,6 +193,20 @@ def _check_size(height: int, width: int, info: BackboneInfo, multiple: int) -> N
             f"image {height}x{width} does not fit {info.name}, which only takes {info.fixed_size[0]}x"
             f"{info.fixed_size[1]}; resize first or choose a model that takes any size"
         )
+    if info.fixed_size is not None and (height % multiple or width % multiple):
+        raise ValueError(
+            f"{info.name} only takes {height}x{width}, which cells of {multiple} pixels do not tile, so shifts cannot "
+            "be undone there; choose an earlier layer or another model"
+        )
     for side, pixels in (("height", height), ("width", width)):
         if pixels % multiple:
             raise ValueError(f"image {side} {pixels} is not a multiple of patch side {multiple}; resize or crop first")
+
+
+def _check_grid(tokens: Tensor, grid: tuple[int, int], layer: int, info: BackboneInfo) -> None:
+    if tuple(tokens.shape[-2:]) != grid:
+        raise ValueError(
+            f"layer {layer} of {info.name} gives {tokens.shape[-2]}x{tokens.shape[-1]} tokens, which do not tile "
+            f"the image in cells of {info.strides[layer]} pixels, so shifts cannot be undone there; choose another "
+            "layer or model"
+        )

@@ -48,7 +48,7 @@ def load_backbone(
     if weights is not None and not pretrained:
         raise ValueError(f"weights={weights} and pretrained=False contradict each other; drop one of them")
     source = resolve_name(name)
-    file = Path(weights) if weights is not None else source.weights
+    file = Path(weights).expanduser() if weights is not None else source.weights
     if pretrained and file is None and name.startswith("local-dir:"):
         raise FileNotFoundError(f"{name.partition(':')[2]} holds no weights file; expected model.safetensors")
     if pretrained and file is not None:

@@ -53,14 +53,21 @@ def resolve_name(name: str) -> BackboneSource:
         The source, checked: the architecture is one that timm can build.
 
     Raises:
-        FileNotFoundError: If a local folder lacks `config.json` or weights.
+        FileNotFoundError: If a local folder lacks `config.json`.
+        OSError: If the hub's repository could not be read.
         ValueError: If the name, its tag or the stored architecture is unknown.
     """
     prefix, _, rest = name.partition(":")
     if prefix == "local-dir":
         return _resolve_folder(name, Path(rest))
     if prefix == "hf-hub":
-        _, architecture, model_args = load_model_config_from_hf(rest)
+        try:
+            _, architecture, model_args = load_model_config_from_hf(rest)
+        except OSError as error:
+            raise OSError(
+                f"{name} could not be fetched ({error}); check the spelling and the connection, or give "
+                "local-dir:<folder>"
+            ) from error
         _check_architecture(architecture)
         return BackboneSource(name, architecture, dict(model_args or {}))
     if Path(name).is_dir():

@@ -109,6 +109,13 @@ def test_release_layouts(layout, ignored, tiny: Path, tmp_path: Path, caplog: py
         assert re.search(ignored, caplog.text)
 
 
+def test_blocks_in_stages_are_no_chunks(tmp_path: Path):
+    model = load_backbone("test_efficientnet", pretrained=False)
+    assert "blocks.1.0.conv_exp.weight" in model.state_dict()
+    torch.save(model.state_dict(), tmp_path / "stages.pth")
+    assert same(load_backbone("test_efficientnet", weights=tmp_path / "stages.pth"), model.state_dict())
+
+
 def test_dinov2_with_registers(tmp_path: Path):
     folder = tiny_folder(tmp_path / "reg", "vit_small_patch14_reg4_dinov2", patch_size=14, img_size=56)
     state = stored(folder)

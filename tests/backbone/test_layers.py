@@ -136,6 +136,25 @@ def test_every_family_gives_maps_of_its_declared_shape(name: str):
     assert all(features.isfinite().all() for features in maps)
 
 
+@pytest.mark.parametrize(
+    ("name", "layers", "fault"),
+    [
+        ("pit_ti_224", (0,), "layer 0 of pit_ti_224 gives 27x27 tokens, which do not tile the image in cells of 8"),
+        ("levit_128s", (-1,), "levit_128s only takes 224x224, which cells of 64 pixels do not tile"),
+    ],
+)
+def test_maps_that_do_not_tile_the_image_are_refused(name: str, layers: tuple[int, ...], fault: str):
+    model = build_backbone({"architecture": name, "num_classes": 0})
+    with pytest.raises(ValueError, match=f"{fault}.*choose an"), torch.no_grad():
+        FeatureExtractor(model, layers)(torch.zeros(1, 3, 224, 224))
+
+
+def test_a_model_of_fixed_size_is_of_the_size_it_was_built_with():
+    assert describe_backbone(build_small("hiera_tiny_224", img_size=64)).fixed_size == (64, 64)
+    assert describe_backbone(build_small("hiera_tiny_224", img_size=(64, 96))).fixed_size == (64, 96)
+    assert describe_backbone(build_small("hiera_tiny_224")).fixed_size == (224, 224)
+
+
 def test_nonsquare_patches_are_refused():
     config = {"architecture": "vit_small_patch16_224", "model_args": {"patch_size": (16, 8), "depth": 1}}
     with pytest.raises(ValueError, match="only square patches"):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from srt_distill.backbone import (
+    backbone_config,
+    build_backbone,
     describe_backbone,
     hash_weights,
     load_backbone,
@@ -51,6 +54,21 @@ def test_hub_out_of_reach_is_an_error_with_the_way_out(tmp_path: Path, monkeypat
         load_backbone("test_vit.r160_in1k")
 
 
+def test_hub_repository_out_of_the_cache(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"hf-hub:someone/tiny could not be fetched.*local-dir"):
+        load_backbone("hf-hub:someone/tiny")
+    repository = tmp_path / "models--someone--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    shutil.copytree(tiny, repository / "snapshots" / "c0ffee")
+    model = load_backbone("hf-hub:someone/tiny")
+    assert same(model, stored(tiny))
+    build_backbone(backbone_config(model)).load_state_dict(model.state_dict())
+    assert "someone" not in json.dumps(backbone_config(model))
+
+
 def test_random_weights_only_when_asked():
     first, second = (load_backbone("test_vit", pretrained=False) for _ in range(2))
     assert not first.training
@@ -82,6 +100,13 @@ def test_file_overrides_the_folder_weights(tiny: Path, tmp_path: Path):
     state = {key: value + 1 for key, value in stored(tiny).items()}
     save_file(state, tmp_path / "other.safetensors")
     assert same(load_backbone(f"local-dir:{tiny}", weights=tmp_path / "other.safetensors"), state)
+
+
+def test_a_weights_file_in_the_home_folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state = {key: value + 1 for key, value in stored(tiny).items()}
+    save_file(state, tmp_path / "mine.safetensors")
+    assert same(load_backbone(f"local-dir:{tiny}", weights="~/mine.safetensors"), state)
 
 
 def test_every_fault_is_listed(tiny: Path, tmp_path: Path):
