@@ -22,10 +22,10 @@ class HeldOutScores(nn.Module):
     """Scores of a student and its frozen teacher, gathered batch by batch.
 
     Args:
-        layers: The layers whose maps are compared, for the names of their scores.
+        layers: Specs of the layers whose maps are compared, for the names of their scores.
     """
 
-    def __init__(self, layers: Sequence[int]) -> None:
+    def __init__(self, layers: Sequence[int | str]) -> None:
         super().__init__()
         self.layers = tuple(layers)
         self.gap_closed = one_each(GapClosed, layers)
@@ -87,6 +87,6 @@ def crop_margin(images: Float[Tensor, "B 3 H W"], margin: int) -> Float[Tensor, 
     return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
 
-def one_each(kind: type[M], layers: Sequence[int]) -> Iterable[M]:
+def one_each(kind: type[M], layers: Sequence[int | str]) -> Iterable[M]:
     """A metric for every layer, in a module list so that it moves with the module."""
     return cast(Iterable[M], nn.ModuleList(kind() for _ in layers))

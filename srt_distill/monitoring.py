@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from srt_distill.backbone import FeatureExtractor
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.distillation import SRTDistillation
 from srt_distill.evaluation.davis_results import DavisResult
 from srt_distill.evaluation.davis_videos import open_videos
@@ -48,10 +50,11 @@ class FeaturePanels(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw the first image of a batch, if it is one of those that are shown."""
+        layers = pl_module.hparams["layers"]
         num_batches = int(trainer.num_val_batches[0])
         shown = {round(i * (num_batches - 1) / max(self.num_images - 1, 1)) for i in range(self.num_images)}
         if trainer.is_global_zero and not trainer.sanity_checking and batch_idx in shown:
-            self._rows.append(draw_panel(batch, outputs, 0))
+            self._rows.extend(draw_panel(batch, outputs, 0, layer) for layer in last_dense(layers))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hand the pictures to TensorBoard."""
@@ -61,18 +64,24 @@ class FeaturePanels(pl.Callback):
                 logger.experiment.add_image(PANEL_NAME, torch.cat(rows, 1), trainer.global_step)
 
 
-def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int) -> Tensor:
+def last_dense(layers: Sequence[int | str]) -> list[int]:
+    """Which of the chosen layers is looked at: the last with a map of the image, not one of class tokens; or none."""
+    return [index for index, spec in enumerate(layers) if parse_layer(spec).facet != "prefix"][-1:]
+
+
+def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, layer: int) -> Tensor:
     """One row of pictures: the image, then teacher, SRT and student under one projection.
 
     Args:
         batch: (B, 3, H, W) uint8 images.
         maps: What `SRTDistillation.validation_step` returned.
         index: Which image of the batch.
+        layer: Which of the maps.
 
     Returns:
         (3, h, w) in 0…1, h being `PANEL_HEIGHT`.
     """
-    features = pca_rgb([maps[role][-1][index].float().cpu() for role in ("teacher", "srt", "student")])
+    features = pca_rgb([maps[role][layer][index].float().cpu() for role in ("teacher", "srt", "student")])
     pictures = [batch[index].float().cpu() / 255, *features]
     size = PANEL_HEIGHT, round(PANEL_HEIGHT * batch.shape[-1] / batch.shape[-2])
     return torch.cat([F.interpolate(picture[None], size, mode="nearest")[0] for picture in pictures], 2)
@@ -105,10 +114,13 @@ class DavisScores(pl.Callback):
         self._validations += 1
         if self._validations % self.every:
             return
+        layers = list(pl_module.hparams["layers"])
+        seen = [layers[index] for index in last_dense(layers)] or [-1]
+        extract = FeatureExtractor(pl_module.student, seen, norm=pl_module.hparams["norm"])
         mean, std = (tuple(float(v) for v in t.flatten()) for t in (pl_module.mean, pl_module.std))
         results = [
             evaluate_video(
-                pl_module.student_features,
+                extract,
                 video,
                 mean=(mean[0], mean[1], mean[2]),
                 std=(std[0], std[1], std[2]),

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from srt_distill.backbone import describe_backbone, hash_weights, load_backbone
+from srt_distill.backbone import build_backbone, describe_backbone, hash_weights, load_backbone, save_backbone
 from srt_distill.distillation import SRTDistillation
 from srt_distill.losses import feature_distance
 from srt_distill.optimization import one_cycle
@@ -128,6 +128,40 @@ def test_every_loss_trains(make_module, make_trainer, loss):
     assert metrics["val/gap_closed"] > 0.02
     expected = 0.5 * metrics["train/loss_layer_0"] + metrics["train/loss_layer_-1"]
     assert metrics["train/loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+SPECS = [-1, "-1:prefix", "1:key"]
+
+
+@pytest.fixture(scope="module")
+def test_vit_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("backbones") / "test_vit"
+    save_backbone(build_backbone({"architecture": "test_vit", "num_classes": 0}), folder)
+    return folder
+
+
+def test_twenty_steps_lower_the_loss_of_tokens_class_token_and_keys(test_vit_folder, make_trainer):
+    module = SRTDistillation(f"local-dir:{test_vit_folder}", layers=SPECS, optimizer=fast_adamw)
+    coarse = torch.rand(4, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    batch = (torch.nn.functional.interpolate(coarse, (38, 54), mode="bicubic").clamp(0, 1) * 255).byte()
+
+    def losses():
+        with torch.no_grad():
+            pictures = module.normalize(batch)
+            maps = module.student_features(pictures[..., 3:-3, 3:-3])
+            return [feature_distance(m, t).item() for m, t in zip(maps, module.srt(pictures))]
+
+    trainer = make_trainer(max_epochs=20)
+    before = losses() if ready(module, trainer) else []
+    trainer.fit(module, DataLoader(batch, batch_size=4), DataLoader(batch, batch_size=4))
+    assert trainer.global_step == 20
+    for spec, old, new in zip(SPECS, before, losses()):
+        assert new < 0.9 * old, spec
+        assert trainer.callback_metrics[f"val/gap_closed_layer_{spec}"].item() == pytest.approx(1 - new / old, abs=1e-3)
+        assert f"train/loss_layer_{spec}" in trainer.callback_metrics
+    hidden = module.srt(module.normalize(batch))
+    assert [tuple(maps.shape) for maps in hidden] == [(4, 64, 2, 3), (4, 64, 1, 1), (4, 64, 2, 3)]
 
 
 def test_sampled_shifts_give_the_full_gradient_in_expectation(make_module, make_trainer):

@@ -10,6 +10,8 @@ from srt_distill.monitoring import PANEL_HEIGHT, PANEL_NAME, DavisScores, Featur
 from srt_distill.runs import load_run
 from tests.test_distillation import loader
 
+LAYERS = [-1, "-1:prefix"]  # the second is no map of the image: pictures and J&F are of the first
+
 
 @pytest.fixture(scope="module")
 def log(tiny_folder, tiny_davis, tmp_path_factory):
@@ -25,7 +27,9 @@ def log(tiny_folder, tiny_davis, tmp_path_factory):
         enable_checkpointing=False,
         log_every_n_steps=1,
     )
-    trainer.fit(SRTDistillation(f"local-dir:{tiny_folder}", shift_radius=1), loader(), loader(12, seed=1))
+    trainer.fit(
+        SRTDistillation(f"local-dir:{tiny_folder}", shift_radius=1, layers=LAYERS), loader(), loader(12, seed=1)
+    )
     trainer.save_checkpoint(folder / "run.ckpt")
     events = EventAccumulator(str(folder / "log"))
     events.Reload()
@@ -50,7 +54,7 @@ def test_davis_scores_come_every_second_validation(log):
 
 def test_curves_are_there(log):
     events, _ = log
-    wanted = {"train/loss", "train/loss_layer_-1", "val/gap_closed", "val/equivariance_error_student"}
+    wanted = {"train/loss", "train/loss_layer_-1:prefix", "val/gap_closed", "val/equivariance_error_student"}
     assert wanted <= set(events.Tags()["scalars"])
 
 

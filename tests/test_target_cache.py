@@ -98,22 +98,36 @@ def refusal(cache, backbone, davis, *, settings=None, **options):
     return str(refused.value)
 
 
-def test_a_cached_target_is_the_online_full_grid_in_half_precision(cache, tiny_folder, tiny_davis):
-    student = module(tiny_folder)
+def cached_and_online(cache, student, data, numbers):
     student.trainer = trainer()
     student.configure_model()
-    data = images(tiny_davis)
     data.setup("fit")
     opened = TargetCache(cache, describe_settings(student.target_settings, data.crop_settings))
     assert len(opened) == NUM_CROPS
-    crops = next(iter(data.fixed_crops_dataloader([[11, 0, 7]])))
+    crops = next(iter(data.fixed_crops_dataloader([numbers])))
     with torch.no_grad():
         online = student.srt(student.normalize(crops))
     cached = opened(crops)
-    assert len(cached) == 2
+    assert len(cached) == len(online)
     for kept, target in zip(cached, online):
-        assert kept.dtype == torch.float16 and kept.shape == (3, 24, 4, 6)
+        assert kept.dtype == torch.float16
         torch.testing.assert_close(kept.float(), target, **HALF)
+    return cached
+
+
+def test_a_cached_target_is_the_online_full_grid_in_half_precision(cache, tiny_folder, tiny_davis):
+    cached = cached_and_online(cache, module(tiny_folder), images(tiny_davis), [11, 0, 7])
+    assert [tuple(kept.shape) for kept in cached] == [(3, 24, 4, 6)] * 2
+
+
+def test_class_tokens_and_keys_are_cached_like_any_layer(config, tmp_path, tiny_folder, tiny_davis):
+    specs = [-1, "-1:prefix", "1:key"]
+    assert fill(config, tmp_path, "--model.layers", json.dumps(specs)) == 0
+    assert json.loads((tmp_path / "manifest.json").read_text())["model.layers"] == specs
+    cached = cached_and_online(tmp_path, module(tiny_folder, layers=specs), images(tiny_davis), [4, 13])
+    assert [tuple(kept.shape) for kept in cached] == [(2, 24, 4, 6), (2, 24, 1, 1), (2, 24, 4, 6)]
+    says = refusal(tmp_path, tiny_folder, tiny_davis, settings={"layers": [-1, -1, "1:key"]})
+    assert 'model.layers [-1, "-1:prefix", "1:key"] in the cache, [-1, -1, "1:key"] now' in says
 
 
 def test_training_from_a_cache_is_training_online_without_teacher_passes(cache, tiny_folder, tiny_davis):

@@ -53,7 +53,7 @@ def round_to_half(maps: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
 
 
 def write_shard(
-    path: Path, digests: Sequence[bytes], targets: Sequence[Float[Tensor, "N C h w"]], manifest_hash: str
+    path: Path, digests: Sequence[bytes], targets: Sequence[Float[Tensor, "N _C _h _w"]], manifest_hash: str
 ) -> None:
     """Write a shard, and only then its checksum: a kill in between leaves a shard that counts as unfinished.
 
