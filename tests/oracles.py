@@ -158,3 +158,12 @@ def propagate_video_dense(
                 channel /= channel.max().item()
         masks.append(large.argmax(0).numpy().astype(np.uint8))
     return masks
+
+
+# ---------------------------------------------------------------- baselines
+
+
+def interpolate_literally(features, patch, mode):
+    """Features (B, C, h, w) interpolated to pixels, and every cell of pixels averaged."""
+    size = features.shape[-2] * patch, features.shape[-1] * patch
+    return F.avg_pool2d(F.interpolate(features, size, mode=mode, align_corners=False), patch)

@@ -9,6 +9,7 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, describe_backbone
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
+from srt_distill.backbone.overlapping import overlap_tokens
 from srt_distill.backbone.parameters import TrainablePart, blank_image, hash_weights, select_trainable, train_only
 from srt_distill.backbone.position import PositionEmbedding
 from srt_distill.backbone.saving import backbone_config, build_backbone, save_backbone
@@ -25,6 +26,7 @@ __all__ = [
     "hash_weights",
     "load_backbone",
     "nearest_models",
+    "overlap_tokens",
     "save_backbone",
     "select_trainable",
     "train_only",

@@ -5,11 +5,14 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
+from torch import nn
 
 from srt_distill.backbone import PositionEmbedding
 from srt_distill.batching import ViewsPerBatch
+from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     Features,
     Normalization,
@@ -19,6 +22,7 @@ from srt_distill.commands.single_layer import (
     name_ensemble,
 )
 from srt_distill.evaluation.comparison import compare as compare_methods
+from srt_distill.evaluation.methods import Method
 from srt_distill.evaluation.report import render_markdown
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
@@ -38,18 +42,11 @@ def compare(
     border: Border = "edge",
     shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
+    baselines: list[Baseline] = [],  # noqa: B006 (the parser copies it)
+    token_stride: int | None = None,
     normalization: Normalization = "auto",
-    split: str = "val",
-    year: str = "2017",
-    sequences: list[str] | None = None,
-    scale: float = 1.0,
-    size_multiple: int = 64,
-    num_context_frames: int = 7,
-    window_radius: int | None = 12,
-    top_k: int = 5,
-    temperature: float = 0.1,
     device: str = "auto",
-    num_workers: int = 2,
+    **protocol: Any,
 ) -> None:
     """Score teacher (one pass), teacher under SRT ((2d+1)² passes) and student (one pass) on DAVIS, side by side.
 
@@ -71,18 +68,12 @@ def compare(
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
+        baselines: Rows between SRT and student: what the paper compares SRT with, over the teacher's features, as
+            '[naive_ensemble, bilinear]'.
+        token_stride: Pixels between overlapping tokens; half the patch by default.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
-        split: Name of the list under ImageSets/<year>.
-        year: Which lists.
-        sequences: Names to evaluate instead of the whole split, as '[a, b]'.
-        scale: Factor on the short side of 480 pixels; 0.5 is half resolution.
-        size_multiple: What the long side is cut down to a multiple of.
-        num_context_frames: Previous frames to look at besides the first.
-        window_radius: Half side of the search window in tokens; null looks everywhere.
-        top_k: Context tokens that a token averages.
-        temperature: Of the softmax over those.
         device: `auto`, `cpu`, `cuda`, …
-        num_workers: Threads that read and resize frames.
+        protocol: The remaining options of `srt_distill.evaluation.comparison.compare`.
     """
     if shift_radius < 1:
         raise ValueError(f"shift radius {shift_radius} leaves no SRT to compare with; use 1 or more, the paper's is 3")
@@ -90,39 +81,32 @@ def compare(
     original = open_backbone(teacher, weights=teacher_weights, position_embedding=position_embedding)
     adapted = open_backbone(student, weights=student_weights, position_embedding=position_embedding)
     ensemble = name_ensemble(shift_radius, shift_subset)
-    methods = [
-        make_method(
-            name,
-            model,
-            Features(layer, norm, radius, border, shift_subset),
-            views_per_batch=views_per_batch,
-            device=where,
-        )
-        for name, model, radius in (
-            ("teacher", original, 0),
-            (ensemble, original, shift_radius),
-            ("student", adapted, 0),
-        )
-    ]
     mean, std = choose_normalization(original, normalization)
+    features = Features(layer, norm, shift_radius, border, shift_subset)
+    single = Features(layer, norm, 0, border)
+
+    def method(name: str, model: nn.Module, features: Features) -> Method:
+        return make_method(name, model, features, views_per_batch=views_per_batch, device=where)
+
+    methods = [
+        method("teacher", original, single),
+        method(ensemble, original, features),
+        *(
+            make_baseline(baseline, original, features, mean=mean, std=std, token_stride=token_stride, device=where)
+            for baseline in baselines
+        ),
+        method("student", adapted, single),
+    ]
     comparison = compare_methods(
         methods,
         data,
         output,
         mean=mean,
         std=std,
+        reference="teacher",
         ensemble=ensemble,
-        split=split,
-        year=year,
-        sequences=sequences,
-        scale=scale,
-        size_multiple=size_multiple,
-        num_context_frames=num_context_frames,
-        window_radius=window_radius,
-        top_k=top_k,
-        temperature=temperature,
         device=where,
-        num_workers=num_workers,
+        **protocol,
     )
     print(render_markdown(comparison))
     print(f"report: {output / 'report.html'}")

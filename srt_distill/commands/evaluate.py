@@ -5,11 +5,13 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import PositionEmbedding
 from srt_distill.batching import ViewsPerBatch
+from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     Features,
     Normalization,
@@ -34,18 +36,11 @@ def evaluate(
     border: Border = "edge",
     shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
+    baseline: Baseline | None = None,
+    token_stride: int | None = None,
     normalization: Normalization = "auto",
-    split: str = "val",
-    year: str = "2017",
-    sequences: list[str] | None = None,
-    scale: float = 1.0,
-    size_multiple: int = 64,
-    num_context_frames: int = 7,
-    window_radius: int | None = 12,
-    top_k: int = 5,
-    temperature: float = 0.1,
     device: str = "auto",
-    num_workers: int = 2,
+    **protocol: Any,
 ) -> None:
     """Score a backbone on DAVIS semi-supervised video object segmentation by label propagation.
 
@@ -66,24 +61,20 @@ def evaluate(
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
+        baseline: What the paper compares SRT with, in its place; ensembles take as many passes as SRT would.
+        token_stride: Pixels between overlapping tokens; half the patch by default.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
-        split: Name of the list under ImageSets/<year>.
-        year: Which lists.
-        sequences: Names to evaluate instead of the whole split, as '[a, b]'.
-        scale: Factor on the short side of 480 pixels; 0.5 is half resolution.
-        size_multiple: What the long side is cut down to a multiple of.
-        num_context_frames: Previous frames to look at besides the first.
-        window_radius: Half side of the search window in tokens; null looks everywhere.
-        top_k: Context tokens that a token averages.
-        temperature: Of the softmax over those.
         device: `auto`, `cpu`, `cuda`, …
-        num_workers: Threads that read and resize frames.
+        protocol: The remaining options of `evaluate_davis`.
     """
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
     features = Features(layer, norm, shift_radius, border, shift_subset)
-    method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)
     mean, std = choose_normalization(model, normalization)
+    if baseline is None:
+        method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)
+    else:
+        method = make_baseline(baseline, model, features, mean=mean, std=std, token_stride=token_stride, device=where)
     result = evaluate_davis(
         method.extract,
         data,
@@ -91,17 +82,9 @@ def evaluate(
         mean=mean,
         std=std,
         fingerprint=method.fingerprint,
-        split=split,
-        year=year,
-        sequences=sequences,
-        scale=scale,
-        size_multiple=size_multiple,
-        num_context_frames=num_context_frames,
-        window_radius=window_radius,
-        top_k=top_k,
-        temperature=temperature,
+        output_shifts=method.output_shifts,
         device=where,
-        num_workers=num_workers,
+        **protocol,
     )
     width = max(len(sequence.name) for sequence in result.sequences)
     print(f"{'sequence':<{width}}  J&F-Mean  J-Mean  F-Mean")

@@ -104,6 +104,7 @@ def compare(
             mean=mean,
             std=std,
             fingerprint=method.fingerprint,
+            output_shifts=method.output_shifts,
             split=split,
             year=year,
             sequences=names,

@@ -28,9 +28,11 @@ from srt_distill.evaluation.davis_results import (
     write_tables,
 )
 from srt_distill.evaluation.davis_videos import Video, list_sequences, open_videos, read_mask
+from srt_distill.evaluation.output_ensemble import UNSHIFTED
 from srt_distill.evaluation.video_propagation import evaluate_video, infer_patch, score_video
 from srt_distill.extractor import Extractor
 from srt_distill.files import require_writable, write_file
+from srt_distill.shifts import Shift
 
 DAVIS_MEAN = (0.485, 0.456, 0.406)  # DINO's evaluation script
 DAVIS_STD = (0.228, 0.224, 0.225)  # sic, DINO's evaluation script; ImageNet's own first value is 0.229
@@ -48,6 +50,7 @@ def evaluate_davis(
     year: str = "2017",
     sequences: Sequence[str] | None = None,
     patch: int | None = None,
+    output_shifts: Sequence[Shift] = UNSHIFTED,
     scale: float = 1.0,
     size_multiple: int = 64,
     num_context_frames: int = 7,
@@ -64,7 +67,7 @@ def evaluate_davis(
     tables cover the sequences of this call.
 
     Args:
-        extract: The features to judge; its last map is used.
+        extract: The features to judge; its last map is used, or the last ones.
         data: The DAVIS folder.
         output: Where results go: `<sequence>/00000.png` and the tables.
         mean: Per channel, what the extractor's images are normalised with; DINO's script: `DAVIS_MEAN`.
@@ -75,6 +78,8 @@ def evaluate_davis(
         year: Which lists.
         sequences: Names to evaluate instead of the whole split.
         patch: Patch side of the extractor; None finds it out.
+        output_shifts: Shifts of the extractor's last maps: each propagates by itself, and soft labels are averaged (an
+            ensemble of outputs, see `srt_distill.evaluation.output_ensemble`). By default one, without a shift.
         scale: Factor on the short side of 480 pixels.
         size_multiple: What the long side is cut down to a multiple of.
         num_context_frames: Previous frames to look at besides the first.
@@ -104,8 +109,17 @@ def evaluate_davis(
         "temperature": temperature,
     }
     settings = {"fingerprint": dict(fingerprint), "mean": list(mean), "std": list(std), **propagation}
+    if tuple(output_shifts) != UNSHIFTED:  # the plain protocol's finished sequences stay finished
+        settings["output_shifts"] = [list(shift) for shift in output_shifts]
     evaluate = partial(
-        evaluate_video, extract, mean=mean, std=std, device=device, num_workers=num_workers, **propagation
+        evaluate_video,
+        extract,
+        mean=mean,
+        std=std,
+        output_shifts=output_shifts,
+        device=device,
+        num_workers=num_workers,
+        **propagation,
     )
     results = []
     with tqdm(total=sum(len(video.frames) for video in videos), unit="frame", disable=not progress) as bar:

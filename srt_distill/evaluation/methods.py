@@ -10,7 +10,9 @@ from typing import Any
 
 from srt_distill.evaluation.davis_results import DavisResult
 from srt_distill.evaluation.latency import Latency
+from srt_distill.evaluation.output_ensemble import UNSHIFTED
 from srt_distill.extractor import Extractor
+from srt_distill.shifts import Shift
 
 MINUS = "\N{MINUS SIGN}"
 SCORE = "J&F-Mean"  # the score that gains and shares are stated in
@@ -26,6 +28,7 @@ class Method:
         passes: forward passes a frame costs: 1, or (2d+1)² under SRT of radius d.
         num_parameters: weights of the network.
         fingerprint: what tells these features from others, as plain data; decides whether a sequence is finished.
+        output_shifts: shifts of the last maps, where outputs are averaged instead of features.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Method:
     passes: int
     num_parameters: int
     fingerprint: Mapping[str, Any]
+    output_shifts: tuple[Shift, ...] = UNSHIFTED
 
     @property
     def folder_name(self) -> str:

@@ -10,7 +10,7 @@ the caller's thread, so that the caller's autocast and device context hold.
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from torch import Tensor
 
 from srt_distill.evaluation.davis_results import ObjectScores, SequenceResult
 from srt_distill.evaluation.davis_videos import Video, network_size, prepare_frame, read_ahead, read_frame, read_mask
-from srt_distill.evaluation.label_propagation import LabelPropagator, harden_labels, shrink_mask
+from srt_distill.evaluation.label_propagation import harden_labels
 from srt_distill.evaluation.latency import synchronize
+from srt_distill.evaluation.output_ensemble import UNSHIFTED, OutputEnsemble
 from srt_distill.evaluation.vos_metrics import VOID, score_sequence
 from srt_distill.extractor import Extractor, strides
+from srt_distill.shifts import Shift
 
 PROBE_SIDE = 224  # pixels: a multiple of patch sides 7, 8, 14, 16, 28 and 32
 NUM_TIMED_FRAMES = 5  # extraction is timed on the second to the sixth frame, while propagation stands still
@@ -55,6 +57,7 @@ def propagate_video(
     first_mask: UInt8[np.ndarray, "H W"],
     *,
     patch: int,
+    output_shifts: Sequence[Shift] = UNSHIFTED,
     num_context_frames: int = 7,
     window_radius: int | None = 12,
     top_k: int = 5,
@@ -64,10 +67,12 @@ def propagate_video(
     """Masks of the second frame and all later ones, at the size of the first mask.
 
     Args:
-        extract: Its last map is used; the first frames are taken in lock step with propagation, for undisturbed timing.
+        extract: Its last map is used, or the last ones; the first frames are taken in lock step with propagation, for
+            undisturbed timing.
         images: Normalised frames of one size, the first included.
         first_mask: Object ids in the first frame; void counts as background.
         patch: Patch side of the extractor.
+        output_shifts: Shifts of the extractor's last maps, each of which propagates by itself.
         num_context_frames: Previous frames to look at besides the first.
         window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
         top_k: How many context tokens a token averages.
@@ -78,14 +83,13 @@ def propagate_video(
         ValueError: If the map is not the image divided by the patch side.
     """
     ids = np.where(first_mask == VOID, 0, first_mask).astype(np.uint8)
-    num_labels = int(ids.max()) + 1
 
     @torch.inference_mode()
-    def follow(propagator: LabelPropagator, features: Tensor) -> np.ndarray:
-        mask = harden_labels(propagator.step(features), patch).cpu().numpy()
+    def follow(propagator: OutputEnsemble, views: list[Tensor]) -> np.ndarray:
+        mask = harden_labels(propagator.step(views), patch).cpu().numpy()
         return np.array(Image.fromarray(mask).resize(ids.shape[::-1], Image.Resampling.NEAREST))
 
-    propagator: LabelPropagator | None = None
+    propagator: OutputEnsemble | None = None
     pending: deque[Future] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="propagate") as thread:
         for index, image in enumerate(images):
@@ -93,24 +97,26 @@ def propagate_video(
                 yield pending.popleft().result()
             batch = image[None].to(device, non_blocking=True)
             with torch.inference_mode():
-                features = extract(batch)[-1][0]
+                views = [maps[0] for maps in extract(batch)[-len(output_shifts) :]]
+                features = views[-1]
                 if features.shape[1] * patch != image.shape[1] or features.shape[2] * patch != image.shape[2]:
                     raise ValueError(
                         f"the extractor made {features.shape[1]}x{features.shape[2]} tokens of an image of "
                         f"{image.shape[1]}x{image.shape[2]} pixels, which is not a patch side of {patch}; correct patch"
                     )
                 if propagator is None:
-                    labels = shrink_mask(ids, num_labels, (features.shape[1], features.shape[2]))
-                    propagator = LabelPropagator(
-                        features,
-                        labels.to(features.device),
+                    propagator = OutputEnsemble(
+                        views,
+                        ids,
+                        output_shifts,
+                        patch,
                         num_context_frames=num_context_frames,
                         window_radius=window_radius,
                         top_k=top_k,
                         temperature=temperature,
                     )
                     continue
-            pending.append(thread.submit(follow, propagator, features))
+            pending.append(thread.submit(follow, propagator, views))
         while pending:
             yield pending.popleft().result()
 
@@ -122,6 +128,7 @@ def evaluate_video(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     patch: int | None = None,
+    output_shifts: Sequence[Shift] = UNSHIFTED,
     scale: float = 1.0,
     size_multiple: int = 64,
     num_context_frames: int = 7,
@@ -135,11 +142,12 @@ def evaluate_video(
     """Propagate the first mask of a video and score the result; writes nothing.
 
     Args:
-        extract: The features to judge; its last map is used.
+        extract: The features to judge; its last map is used, or the last ones.
         video: From `open_video`.
         mean: Per channel, what the extractor's images are normalised with.
         std: Per channel.
         patch: Patch side of the extractor; None finds it out.
+        output_shifts: Shifts of the extractor's last maps: each propagates by itself, and soft labels are averaged.
         scale: Factor on the short side of 480 pixels.
         size_multiple: What the long side is cut down to a multiple of.
         num_context_frames: Previous frames to look at besides the first.
@@ -176,6 +184,7 @@ def evaluate_video(
         read_ahead(prepare, video.frames, num_workers),
         truth[0],
         patch=patch,
+        output_shifts=output_shifts,
         num_context_frames=num_context_frames,
         window_radius=window_radius,
         top_k=top_k,
