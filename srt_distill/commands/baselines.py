@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights, overlap_tokens
+from srt_distill.backbone import describe_backbone, hash_weights, overlap_tokens
 from srt_distill.baselines import InterpolatedFeatures, NaiveEnsemble, PooledFeatures, ShiftedViews
-from srt_distill.commands.single_layer import Features, name_ensemble
+from srt_distill.commands.single_layer import Features, extract_layer, name_ensemble
 from srt_distill.evaluation.methods import Method
 from srt_distill.shifts import subset_shifts
 
@@ -40,7 +40,7 @@ def make_baseline(
     Args:
         baseline: Which.
         model: The backbone.
-        features: Layer and norm; radius and subset of shifts decide the passes of both ensembles.
+        features: Layer, norm and how they are run; radius and subset of shifts decide the passes of both ensembles.
         mean: Per channel, what images are normalised with.
         std: Per channel.
         token_stride: Of overlapping tokens, in pixels; None for half the patch.
@@ -50,12 +50,14 @@ def make_baseline(
         ValueError: If an ensemble has no radius, or the model's tokens cannot overlap.
     """
     info = describe_backbone(model)
-    single = FeatureExtractor(model.to(device), (features.layer,), norm=features.norm)
+    single = extract_layer(model.to(device), features)
     fingerprint = {
         "weights": hash_weights(model),
         "architecture": info.name,
         "layer": features.layer,
         "norm": features.norm,
+        "precision": features.precision,
+        "attention": features.attention,
         "baseline": baseline,
     }
     if baseline in ("bilinear", "bicubic"):
@@ -63,7 +65,7 @@ def make_baseline(
         return Method(f"{baseline} features", extract, 1, info.num_parameters, fingerprint)
     if baseline in ("overlapping_tokens", "overlapping_tokens_pooled"):
         stride = token_stride or info.patch_size // 2
-        fine = FeatureExtractor(overlap_tokens(model, stride), (features.layer,), norm=features.norm)
+        fine = extract_layer(overlap_tokens(model, stride), features)
         pooled = baseline == "overlapping_tokens_pooled"
         name = f"overlapping tokens, stride {stride}" + ", pooled" * pooled
         extract = PooledFeatures(fine, info.patch_size) if pooled else fine

@@ -4,6 +4,7 @@ Shape legend: none.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from srt_distill.commands.single_layer import (
 from srt_distill.evaluation.comparison import compare as compare_methods
 from srt_distill.evaluation.methods import Method
 from srt_distill.evaluation.report import render_markdown
+from srt_distill.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
 
@@ -42,6 +44,9 @@ def compare(
     border: Border = "edge",
     shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
+    precision: Precision = "float32",
+    attention: AttentionKernel = "auto",
+    compile: bool = False,
     baselines: list[Baseline] = [],  # noqa: B006 (the parser copies it)
     token_stride: int | None = None,
     normalization: Normalization = "auto",
@@ -68,6 +73,9 @@ def compare(
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
+        precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
+        attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
+        compile: Compile the backbone's blocks: a minute more at the start, fewer seconds a frame.
         baselines: Rows between SRT and student: what the paper compares SRT with, over the teacher's features, as
             '[naive_ensemble, bilinear]'.
         token_stride: Pixels between overlapping tokens; half the patch by default.
@@ -80,10 +88,13 @@ def compare(
     where = choose_device(device)
     original = open_backbone(teacher, weights=teacher_weights, position_embedding=position_embedding)
     adapted = open_backbone(student, weights=student_weights, position_embedding=position_embedding)
+    if compile:
+        compile_blocks(original)
+        compile_blocks(adapted)
     ensemble = name_ensemble(shift_radius, shift_subset)
     mean, std = choose_normalization(original, normalization)
-    features = Features(layer, norm, shift_radius, border, shift_subset)
-    single = Features(layer, norm, 0, border)
+    features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
+    single = replace(features, shift_radius=0, shift_subset="full")
 
     def method(name: str, model: nn.Module, features: Features) -> Method:
         return make_method(name, model, features, views_per_batch=views_per_batch, device=where)

@@ -20,6 +20,7 @@ from srt_distill.commands.single_layer import (
     make_method,
 )
 from srt_distill.evaluation.davis import evaluate_davis
+from srt_distill.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
 
@@ -36,6 +37,9 @@ def evaluate(
     border: Border = "edge",
     shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
+    precision: Precision = "float32",
+    attention: AttentionKernel = "auto",
+    compile: bool = False,
     baseline: Baseline | None = None,
     token_stride: int | None = None,
     normalization: Normalization = "auto",
@@ -61,6 +65,9 @@ def evaluate(
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
+        precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
+        attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
+        compile: Compile the backbone's blocks: a minute more at the start, fewer seconds a frame.
         baseline: What the paper compares SRT with, in its place; ensembles take as many passes as SRT would.
         token_stride: Pixels between overlapping tokens; half the patch by default.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
@@ -69,7 +76,9 @@ def evaluate(
     """
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
-    features = Features(layer, norm, shift_radius, border, shift_subset)
+    if compile:
+        compile_blocks(model)
+    features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
     mean, std = choose_normalization(model, normalization)
     if baseline is None:
         method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)

@@ -14,6 +14,8 @@ from srt_distill.batching import ViewsPerBatch
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
+from srt_distill.execution import AttentionKernel, Precision, run_with
+from srt_distill.extractor import Extractor
 from srt_distill.shifts import Border, Subset
 
 Normalization = Literal["auto", "model", "dino"]
@@ -30,6 +32,8 @@ class Features:
         shift_radius: d of SRT, in pixels; 0 is the single pass.
         border: What lies beyond the frame.
         shift_subset: Which shifts of the grid are averaged.
+        precision: Format of the backbone's multiplications.
+        attention: Kernel of its attention.
     """
 
     layer: int | str
@@ -37,6 +41,14 @@ class Features:
     shift_radius: int
     border: Border
     shift_subset: Subset = "full"
+    precision: Precision = "float32"
+    attention: AttentionKernel = "auto"
+
+
+def extract_layer(model: nn.Module, features: Features) -> Extractor:
+    """The single pass: a backbone's layer, run as the features say."""
+    extract = FeatureExtractor(model, (features.layer,), norm=features.norm)
+    return run_with(extract, features.precision, features.attention)
 
 
 def make_method(
@@ -53,7 +65,7 @@ def make_method(
             f"shift radius {features.shift_radius} is not smaller than the patch side {info.patch_size} of "
             f"{info.name}; use at most {info.patch_size - 1}"
         )
-    extract = FeatureExtractor(model.to(device), (features.layer,), norm=features.norm)
+    extract = extract_layer(model.to(device), features)
     srt = StochasticResonance(
         extract, features.shift_radius, features.border, views_per_batch, subset=features.shift_subset
     )

@@ -12,6 +12,7 @@ from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_b
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.single_layer import choose_device, name_ensemble
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.execution import AttentionKernel, Precision, compile_blocks, run_with
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
 from srt_distill.visualization import visualize as draw
@@ -30,6 +31,9 @@ def visualize(
     border: Border = "edge",
     shift_subset: Subset = "full",
     views_per_batch: ViewsPerBatch = 1,
+    precision: Precision = "float32",
+    attention: AttentionKernel = "auto",
+    compile: bool = False,
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
@@ -54,6 +58,9 @@ def visualize(
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
+        precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
+        attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
+        compile: Compile the backbone's blocks: a minute more at the start, fewer seconds a frame.
         short_side: Pixels that the shorter side is resized to.
         every: Of a video, one frame in this many.
         frames_per_second: Speed of the written videos.
@@ -61,14 +68,18 @@ def visualize(
     """
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding).to(where)
+    if compile:
+        compile_blocks(model)
     info = describe_backbone(model)
-    single = FeatureExtractor(model, tuple(layers), norm=norm)
+    single = run_with(FeatureExtractor(model, tuple(layers), norm=norm), precision, attention)
     ensemble = name_ensemble(shift_radius, shift_subset)
     srt = StochasticResonance(single, shift_radius, border, views_per_batch, subset=shift_subset)
     extractors = {"single pass": single, ensemble: srt}
     if student is not None:
         adapted = open_backbone(student, position_embedding=position_embedding).to(where)
-        extractors["student"] = FeatureExtractor(adapted, tuple(layers), norm=norm)
+        if compile:
+            compile_blocks(adapted)
+        extractors["student"] = run_with(FeatureExtractor(adapted, tuple(layers), norm=norm), precision, attention)
     written = draw(
         extractors,
         sources,

@@ -1,9 +1,13 @@
 """Methods that `evaluate` and `compare` make of a backbone."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
 from srt_distill.backbone import FeatureExtractor, load_backbone
+from srt_distill.cli import main
 from srt_distill.commands.single_layer import Features, make_method, name_ensemble
 from srt_distill.ensemble import StochasticResonance
 
@@ -28,10 +32,42 @@ def test_a_subset_costs_and_gives_what_it_says(model, subset, passes):
 
 
 def test_what_changes_features_changes_the_fingerprint(model):
-    prints = [method_of(model, Features(-1, True, 2, "edge", subset)).fingerprint for subset in ("full", "grid9")]
-    assert prints[0] != prints[1]
+    every = Features(-1, True, 2, "edge")
+    others = [replace(every, shift_subset="grid9"), replace(every, precision="bfloat16"), replace(every, norm=False)]
+    prints = [method_of(model, features).fingerprint for features in (every, *others)]
+    assert all(prints.count(fingerprint) == 1 for fingerprint in prints)
 
 
 def test_part_of_the_grid_is_named_in_tables():
     assert name_ensemble(3, "full") == "SRT d=3"
     assert name_ensemble(3, "grid9") == "SRT d=3 grid9"
+
+
+def test_bfloat16_reaches_the_passes(model):
+    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact, rounded = (
+            method_of(model, Features(-1, True, 1, "edge", "full", precision)).extract(images)[0]
+            for precision in ("float32", "bfloat16")
+        )
+    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 2e-2
+
+
+def evaluate(tiny_folder, tiny_davis, output, *words):
+    small = ["--data", str(tiny_davis), "--scale", "0.2", "--size_multiple", "8", "--sequences", "[cats]"]
+    assert main(["evaluate", "--backbone", str(tiny_folder), *small, "--output", str(output), *words]) == 0
+    return json.loads((output / "results.json").read_text())
+
+
+def test_options_of_execution_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
+    words = ["--precision", "bfloat16", "--attention", "math", "--views_per_batch", "auto"]
+    results = evaluate(tiny_folder, tiny_davis, tmp_path, "--shift_radius", "1", *words)
+    fingerprint = results["settings"]["fingerprint"]
+    assert (fingerprint["precision"], fingerprint["attention"]) == ("bfloat16", "math")
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_scores_as_the_plain_one(tiny_folder, tiny_davis, tmp_path):
+    plain = evaluate(tiny_folder, tiny_davis, tmp_path / "plain")
+    compiled = evaluate(tiny_folder, tiny_davis, tmp_path / "compiled", "--compile", "true")
+    assert compiled["scores"]["J&F-Mean"] == pytest.approx(plain["scores"]["J&F-Mean"], abs=0.01)
