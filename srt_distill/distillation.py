@@ -23,18 +23,18 @@ from srt_distill.backbone import (
     backbone_config,
     blank_image,
     build_backbone,
+    choose_trained,
     describe_backbone,
     hash_weights,
     load_backbone,
-    select_trainable,
-    train_only,
+    paired_weights,
 )
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.extractor import strides
 from srt_distill.held_out import HeldOutScores, crop_margin
-from srt_distill.losses import Loss, distance_to_start, feature_distance, weight_norm
+from srt_distill.losses import Loss, Penalty, distance_to_start, feature_distance, weight_norm
 from srt_distill.optimization import default_optimizer, one_cycle
 from srt_distill.shifts import Border, Subset
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
@@ -42,7 +42,6 @@ from srt_distill.targets import OnlineTarget, check_target
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
-Penalty = Literal["l2_sp", "weight_norm"]
 
 
 class SRTDistillation(pl.LightningModule):
@@ -61,8 +60,11 @@ class SRTDistillation(pl.LightningModule):
         layer_weights: Weight of each layer's loss; all 1 by default.
         norm: Apply the final norm to the features of every layer.
         loss: Distance to the target; see `srt_distill.losses.Loss`.
-        trainable: Which weights move: all, those of the last blocks, of norms only, or biases only.
+        trainable: Which weights move: all, those of the last blocks, of norms only, biases only, or low-rank adapters
+            on all linear layers (`lora`, through peft), which are merged when a run is loaded or exported.
         last_n: Number of last blocks under `trainable: last_n`.
+        lora_rank: Rank of the adapters under `trainable: lora`.
+        lora_alpha: Their scale: alpha / rank times the product of the two matrices is added to a weight.
         penalty: Pull towards the starting weights (`l2_sp`) or the authors' norm of the weights (`weight_norm`).
         penalty_weight: Weight of the penalty; 0 for none.
         shift_radius: d, in pixels.
@@ -104,6 +106,8 @@ class SRTDistillation(pl.LightningModule):
         loss: Loss = "mse",
         trainable: TrainablePart = "all",
         last_n: int = 1,
+        lora_rank: int = 8,
+        lora_alpha: int = 16,
         penalty: Penalty = "l2_sp",
         penalty_weight: float = 0.0,
         shift_radius: int = 3,
@@ -171,8 +175,8 @@ class SRTDistillation(pl.LightningModule):
                 f"shift radius {radius} is not smaller than the patch side {patch} of {info.name}; "
                 f"use at most {patch - 1}"
             )
-        names = select_trainable(student, self.hparams["trainable"], last_n=self.hparams["last_n"])
-        train_only(student, names, self.student_features, blank)
+        settings = ("last_n", "lora_rank", "lora_alpha", "seed")
+        choose_trained(self.student_features, self.hparams["trainable"], **{n: self.hparams[n] for n in settings})
 
     def train(self, mode: bool = True) -> "SRTDistillation":
         """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
@@ -246,9 +250,8 @@ class SRTDistillation(pl.LightningModule):
         return (self.current_epoch * per_epoch + batch_idx) * self.trainer.world_size + self.global_rank
 
     def _penalty(self) -> Tensor:
-        pairs = zip(self.student.parameters(), self.teacher.parameters(), strict=True)
-        trained = [(w, w0) for w, w0 in pairs if w.requires_grad]
-        weights, start = zip(*trained, strict=True)
+        pairs = paired_weights(self.student, self.teacher)
+        weights, start = zip(*((w, w0) for w, w0 in pairs if w.requires_grad), strict=True)
         return distance_to_start(weights, start) if self.hparams["penalty"] == "l2_sp" else weight_norm(weights)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 Loss = Literal["mse", "l2", "l1", "smooth_l1", "cosine"]
 """Distance between a student's and a target's feature map.
@@ -20,6 +20,9 @@ l1: mean absolute difference.
 smooth_l1: quadratic below a difference of 1, linear above (Huber).
 cosine: one minus the cosine of the angle between the vectors of a token, mean over tokens: blind to their lengths.
 """
+
+Penalty = Literal["l2_sp", "weight_norm"]
+"""What holds weights back: the pull towards where they started (`distance_to_start`), or `weight_norm`."""
 
 UNBIASED_LOSSES: tuple[Loss, ...] = ("mse",)
 """Losses whose expected gradient under sampled shifts is the full grid's."""
@@ -50,11 +53,11 @@ def feature_distance(
     return (1 - F.cosine_similarity(student, target, dim=1)).mean()
 
 
-def distance_to_start(weights: Iterable[nn.Parameter], start: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+def distance_to_start(weights: Iterable[Tensor], start: Iterable[Tensor]) -> Float[Tensor, ""]:
     """Σ‖w - w0‖² over the given pairs: the pull towards the starting point (L2-SP; Li et al., ICML 2018, Eq. 4)."""
     return torch.stack([(w - w0.detach()).float().square().sum() for w, w0 in zip(weights, start, strict=True)]).sum()
 
 
-def weight_norm(weights: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+def weight_norm(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
     """Σ‖w‖₂ over parameter tensors, not squared: the penalty in the authors' public code."""
     return torch.stack([torch.linalg.vector_norm(w.float()) for w in weights]).sum()

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from srt_distill.backbone import PositionEmbedding, build_backbone, load_backbone
+from srt_distill.backbone import PositionEmbedding, add_adapters, build_backbone, load_backbone, plain_state
 
 CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
@@ -24,7 +24,7 @@ class Run:
 
     Attributes:
         path: The .ckpt file.
-        student: The adapted model, a plain timm model in eval mode.
+        student: The adapted model, a plain timm model in eval mode; adapters are merged into its weights.
         teacher: The frozen original.
         settings: Arguments of `SRTDistillation`.
         data_settings: Arguments of the data module, from the run folder's config; empty for a checkpoint that left it.
@@ -91,9 +91,15 @@ def _data_settings(config: Path) -> dict[str, Any]:
 
 
 def _role(checkpoint: dict[str, Any], role: str) -> nn.Module:
-    model = build_backbone(checkpoint["backbone"])
     prefix = f"{role}."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    settings = checkpoint["hyper_parameters"]
+    if role == "student" and settings["trainable"] == "lora":
+        adapted = build_backbone(checkpoint["backbone"])
+        add_adapters(adapted, settings["lora_rank"], settings["lora_alpha"])
+        adapted.load_state_dict(weights)
+        weights = {key: value.detach() for key, value in plain_state(adapted).items()}
+    model = build_backbone(checkpoint["backbone"])
     model.load_state_dict(weights)
     return model.eval()
 

@@ -1,9 +1,9 @@
 """Training the student: what moves, what never moves, what is logged, what survives."""
 
 import math
+from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
@@ -14,49 +14,17 @@ from srt_distill.losses import feature_distance
 from srt_distill.optimization import one_cycle
 from srt_distill.runs import load_run
 from srt_distill.shifts import lattice_shifts
-
-
-def images(num, seed=0):
-    """Smooth random pictures with a margin of 3: (num, 3, 38, 54) uint8."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(num, 3, 8, 10, generator=generator)
-    return (torch.nn.functional.interpolate(coarse, (38, 54), mode="bicubic").clamp(0, 1) * 255).byte()
-
-
-def loader(num=8, batch_size=4, seed=0):
-    return DataLoader(images(num, seed), batch_size=batch_size)
-
-
-def fast_adamw(params):
-    return torch.optim.AdamW(params, lr=3e-3, weight_decay=0.0)
+from tests.distilling import distillation, fast_adamw, images, loader, quiet_trainer, ready
 
 
 @pytest.fixture
 def make_module(tiny_folder):
-    def make(**settings):
-        settings.setdefault("shift_radius", 1)
-        settings.setdefault("optimizer", fast_adamw)
-        return SRTDistillation(f"local-dir:{tiny_folder}", **settings)
-
-    return make
+    return partial(distillation, tiny_folder)
 
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(**settings):
-        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-        settings.setdefault("enable_checkpointing", False)
-        return pl.Trainer(default_root_dir=tmp_path, num_sanity_val_steps=0, **{**quiet, **settings})
-
-    return make
-
-
-def ready(module, trainer):
-    """A module with its models, attached to a trainer, without training."""
-    module._trainer = trainer
-    module.configure_model()
-    module._trainer = None
-    return module
+    return partial(quiet_trainer, tmp_path)
 
 
 def test_training_closes_the_gap_and_leaves_the_teacher_alone(make_module, make_trainer, tiny_folder):

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from srt_distill.distillation import SRTDistillation
 from srt_distill.monitoring import PANEL_HEIGHT, PANEL_NAME, DavisScores, FeaturePanels
 from srt_distill.runs import load_run
-from tests.test_distillation import loader
+from tests.distilling import loader
 
 LAYERS = [-1, "-1:prefix"]  # the second is no map of the image: pictures and J&F are of the first
 

@@ -6,11 +6,18 @@ A backbone is a plain timm model: no wrapper class, no renamed keys. This packag
 a release file), describes it, reads feature maps off it, rebuilds it without weights and writes it out again.
 """
 
+from srt_distill.backbone.adapters import add_adapters, paired_weights, plain_state
 from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, describe_backbone
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
 from srt_distill.backbone.overlapping import overlap_tokens
-from srt_distill.backbone.parameters import TrainablePart, blank_image, hash_weights, select_trainable, train_only
+from srt_distill.backbone.parameters import (
+    TrainablePart,
+    blank_image,
+    choose_trained,
+    hash_weights,
+    select_trainable,
+)
 from srt_distill.backbone.position import PositionEmbedding
 from srt_distill.backbone.saving import backbone_config, build_backbone, save_backbone
 
@@ -19,15 +26,18 @@ __all__ = [
     "FeatureExtractor",
     "PositionEmbedding",
     "TrainablePart",
+    "add_adapters",
     "backbone_config",
     "blank_image",
     "build_backbone",
+    "choose_trained",
     "describe_backbone",
     "hash_weights",
     "load_backbone",
     "nearest_models",
     "overlap_tokens",
+    "paired_weights",
+    "plain_state",
     "save_backbone",
     "select_trainable",
-    "train_only",
 ]

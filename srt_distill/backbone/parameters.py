@@ -4,20 +4,16 @@ Shape legend: H W pixels of an image that is looked at for its gradients only.
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from srt_distill.backbone.adapters import add_adapters, head_prefixes
 from srt_distill.backbone.features import FeatureExtractor, describe_backbone
-from srt_distill.backbone.loading import classifier_names
 
-# Modules behind the dense features: a classifier's own pooling, norm and layers
-HEAD_MODULES = ("head", "head_dist", "fc", "fc_norm", "attn_pool", "classifier")
-
-TrainablePart = Literal["all", "last_n", "norm", "bias"]
+TrainablePart = Literal["all", "last_n", "norm", "bias", "lora"]
 
 
 def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> list[str]:
@@ -27,7 +23,8 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
 
     Args:
         model: A backbone.
-        part: `all`; `last_n` blocks with the final norm behind them; every `norm` layer; every `bias`.
+        part: `all`; `last_n` blocks with the final norm behind them; every `norm` layer; every `bias`; the `lora`
+            adapters that the model has been given.
         last_n: How many blocks `last_n` means.
 
     Returns:
@@ -36,8 +33,8 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
     Raises:
         ValueError: If the model has fewer blocks than `last_n`, or no parameter of the part.
     """
-    heads = (*HEAD_MODULES, *classifier_names(model))
-    names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
+    heads = head_prefixes(model)
+    names = [name for name, _ in model.named_parameters() if not name.startswith(heads)]
     if part == "last_n":
         traits: Any = model  # timm's attributes, unknown to nn.Module
         num_layers = len(traits.feature_info)
@@ -50,6 +47,8 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
     elif part == "norm":
         norms = tuple(f"{name}." for name, module in model.named_modules() if "norm" in type(module).__name__.lower())
         names = [name for name in names if name.startswith(norms)]
+    elif part == "lora":
+        names = [name for name in names if ".lora_" in name]
     elif part == "bias":
         names = [name for name in names if name.rpartition(".")[2].endswith("bias")]
     if not names:
@@ -63,22 +62,31 @@ def blank_image(model: nn.Module) -> Float[Tensor, "1 3 H W"]:
     return torch.zeros(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2))
 
 
-def train_only(
-    model: nn.Module, names: Sequence[str], extract: FeatureExtractor, image: Float[Tensor, "1 3 H W"]
+def choose_trained(
+    extract: FeatureExtractor, part: TrainablePart, *, last_n: int, lora_rank: int, lora_alpha: int, seed: int
 ) -> None:
-    """Let the named parameters train, less those that no chosen map depends on: DDP would wait for them in vain.
+    """Let a part of a backbone train, in place, less what no chosen map depends on: DDP would wait for that in vain.
 
     Args:
-        model: A backbone, changed in place.
-        names: Of the parameters that may train.
-        extract: The extractor of `model` whose maps are trained.
-        image: One it accepts.
+        extract: The extractor whose maps are trained; its model gets adapters where they are the part.
+        part: See `select_trainable`.
+        last_n: How many blocks `last_n` means.
+        lora_rank: Rank of adapters; see `srt_distill.backbone.adapters`.
+        lora_alpha: Their scale.
+        seed: Of their first values.
+
+    Raises:
+        ImportError: If adapters are asked for and peft is not installed.
+        ValueError: If the model has no such part.
     """
+    model = extract.model
+    if part == "lora":
+        add_adapters(model, lora_rank, lora_alpha, seed)
     model.requires_grad_(False)
     parameters = dict(model.named_parameters())
-    chosen = [parameters[name].requires_grad_(True) for name in names]
+    chosen = [parameters[name].requires_grad_(True) for name in select_trainable(model, part, last_n)]
     with torch.enable_grad():
-        total = torch.stack([maps.sum() for maps in extract(image)]).sum()
+        total = torch.stack([maps.sum() for maps in extract(blank_image(model))]).sum()
     reached = torch.autograd.grad(total, chosen, allow_unused=True)
     for parameter, gradient in zip(chosen, reached, strict=True):
         parameter.requires_grad_(gradient is not None)
