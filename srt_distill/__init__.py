@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from srt_distill.distillation import SRTDistillation
     from srt_distill.ensemble import StochasticResonance
     from srt_distill.evaluation.davis import evaluate_davis
-    from srt_distill.exporting import export_timm
+    from srt_distill.exporting import export_student
     from srt_distill.runs import load_run
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "StochasticResonance",
     "UnlabeledImages",
     "evaluate_davis",
-    "export_timm",
+    "export_student",
     "load_backbone",
     "load_run",
 ]
@@ -32,7 +32,7 @@ _HOMES = {
     "StochasticResonance": "ensemble",
     "UnlabeledImages": "data",
     "evaluate_davis": "evaluation.davis",
-    "export_timm": "exporting",
+    "export_student": "exporting",
     "load_backbone": "backbone",
     "load_run": "runs",
 }

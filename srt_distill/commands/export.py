@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from srt_distill.exporting import export_timm
+from srt_distill.exporting import export_student
 from srt_distill.runs import load_run
 
 
@@ -23,11 +23,23 @@ def export(checkpoint: Path, output: Path) -> None:
         checkpoint: A run folder that `srt-distill fit` wrote, or one of its .ckpt files.
         output: Folder to write.
     """
-    done = export_timm(load_run(checkpoint), output)
-    print(f"Exported {done.architecture} ({done.num_parameters:,} parameters, keys as the teacher's) to {done.folder}")
-    for size, difference in done.max_difference.items():
-        print(f"  reloaded by timm alone, {size}: max difference {difference:g}")
-    print(f'load it:  timm.create_model("local-dir:{done.folder}", pretrained=True)')
+    done = export_student(load_run(checkpoint), output)
+    print(f"Exported {done.architecture} to {done.folder}")
+    for proof in done.proofs:
+        for size, difference in proof.differences.items():
+            print(f"  {proof.format}, reloaded apart, {size}: max difference {difference:g} (at most {proof.bar:g})")
+        if proof.remark:
+            print(f"    {proof.remark}")
+        print(f"    load it:  {proof.loading.replace('FOLDER', str(done.folder))}")
+    parity, latency = done.parity, done.parity.latency
+    print(
+        f"  {parity.keys_and_shapes} tensors of the teacher's names and shapes, {parity.num_parameters:,} "
+        f"parameters, {parity.student_flops:,} operations a pass (teacher {parity.teacher_flops:,})"
+    )
+    print(
+        f"  latency student/teacher {latency.ratio:.3f} ({latency.ratio_low:.3f} to {latency.ratio_high:.3f}, "
+        f"{latency.num_pairs} pairs): {parity.verdict}"
+    )
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -5,15 +5,18 @@ Shape legend: none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
+from srt_distill.exporting.parity import Parity
+from srt_distill.exporting.verification import Proof
 from srt_distill.runs import Run
 
 if TYPE_CHECKING:
-    from srt_distill.exporting.timm_folder import Export
+    from srt_distill.exporting.student import Export
 
 
 def write_card(folder: Path, run: Run, export: Export) -> None:
@@ -34,7 +37,7 @@ def write_card(folder: Path, run: Run, export: Export) -> None:
     }
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(run.scores.items()))
     settings = yaml.safe_dump({"model": run.settings, "data": run.data_settings, "steps": run.step}, sort_keys=True)
-    sizes = "\n".join(f"| {size} | {difference:g} |" for size, difference in export.max_difference.items())
+    name = export.folder.name
     (folder / "README.md").write_text(f"""---
 {yaml.safe_dump(header, sort_keys=False)}---
 
@@ -47,11 +50,11 @@ shifts (Stochastic Resonance Transformer, Lao et al., ICML 2024, Eq. 6). No labe
 ```python
 import timm
 
-model = timm.create_model("local-dir:{folder_name(export)}", pretrained=True)
+model = timm.create_model("local-dir:{name}", pretrained=True)
 ```
 
 - Teacher: {teacher} (weights SHA-256 {export.teacher_hash[:16]})
-- Parameters: {export.num_parameters:,}, as the teacher
+- Parameters: {export.parity.num_parameters:,}, as the teacher
 - A classifier head, if there is one, is the teacher's, unchanged
 
 ## Scores when training ended
@@ -64,11 +67,13 @@ model = timm.create_model("local-dir:{folder_name(export)}", pretrained=True)
 
 ## Proof of equality
 
-Reloaded by timm in a fresh interpreter; largest difference from the student's tokens:
+Each format was loaded in a fresh interpreter, without the package that trained it, and given the same images:
 
-| image | max. difference |
-|---|---|
-{sizes}
+{describe_proofs(export.proofs, name)}
+
+## Proof of zero cost
+
+{describe_parity(export.parity)}
 
 ## Settings
 
@@ -77,6 +82,32 @@ Reloaded by timm in a fresh interpreter; largest difference from the student's t
 """)
 
 
-def folder_name(export: Export) -> str:
-    """Name of the folder, as a user of the card would type it."""
-    return Path(export.folder).name
+def describe_proofs(proofs: Sequence[Proof], name: str) -> str:
+    """A Markdown table of the formats and how far each is from the student.
+
+    Args:
+        proofs: One a format.
+        name: The folder, as a user would type it.
+    """
+    rows = ["| format | load it | image | max. difference |", "|---|---|---|---|"]
+    for proof in proofs:
+        for index, (size, difference) in enumerate(proof.differences.items()):
+            first = f"{proof.format} | `{proof.loading.replace('FOLDER', name)}`" if index == 0 else " | "
+            rows.append(f"| {first} | {size} | {difference:g} |")
+    remarks = [f"{proof.format}: {proof.remark}" for proof in proofs if proof.remark]
+    return "\n\n".join(["\n".join(rows), *remarks])
+
+
+def describe_parity(parity: Parity) -> str:
+    """A Markdown table of what student and teacher cost."""
+    height, width = parity.image_size
+    latency = parity.latency
+    return f"""| | student | teacher |
+|---|---|---|
+| tensors, by name and shape | {parity.keys_and_shapes} | the same |
+| parameters | {parity.num_parameters:,} | {parity.num_parameters:,} |
+| operations of a pass at {height}x{width} | {parity.student_flops:,} | {parity.teacher_flops:,} |
+| seconds of a pass, median | {latency.seconds:.4f} | {latency.reference_seconds:.4f} |
+
+Latency of student over teacher, {latency.num_pairs} passes of each in turns: {latency.ratio:.3f} (median; \
+{latency.ratio_low:.3f} to {latency.ratio_high:.3f} with probability {latency.coverage:.2f}), {parity.verdict}."""

@@ -1,0 +1,81 @@
+"""Export the student of a run, in every format that is asked for, or not at all.
+
+Shape legend: none, models are only handed on.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from srt_distill.backbone import describe_backbone, hash_weights
+from srt_distill.exporting.card import write_card
+from srt_distill.exporting.parity import Parity, measure_parity
+from srt_distill.exporting.timm_folder import write_timm
+from srt_distill.exporting.verification import Proof, expect_features
+from srt_distill.files import replaced_folder, require_writable
+from srt_distill.runs import Run
+
+PARITY_FILE = "parity.json"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was proven of an exported folder.
+
+    Attributes:
+        folder: Where it is.
+        architecture: timm's name of it.
+        student_hash: Fingerprint of the exported weights.
+        teacher_hash: Fingerprint of the weights it started from.
+        parity: Cost of student and teacher.
+        proofs: One a format.
+    """
+
+    folder: Path
+    architecture: str
+    student_hash: str
+    teacher_hash: str
+    parity: Parity
+    proofs: tuple[Proof, ...]
+
+
+def export_student(run: Run, output: Path, *, budget: float = 10.0) -> Export:
+    """Write the student as a timm folder, proven equal, with its cost beside the teacher's.
+
+    Everything is reloaded in a fresh interpreter that does not import this package, and must give the student's
+    features. Only then does the folder take the place of an older export.
+
+    Args:
+        run: What `load_run` gave.
+        output: The folder to write.
+        budget: Seconds for the comparison of latencies.
+
+    Returns:
+        What was proven; also in parity.json and the model card of the folder.
+
+    Raises:
+        PermissionError: If the output's parent cannot be written to.
+        RuntimeError: If a format differs from the student, or the student from the teacher's architecture.
+    """
+    output = Path(output)
+    require_writable(output.parent)
+    expected = expect_features(run.student)
+    with replaced_folder(output) as folder:
+        proofs = (write_timm(expected, folder),)
+        export = Export(
+            folder=output,
+            architecture=describe_backbone(run.student).name,
+            student_hash=hash_weights(run.student),
+            teacher_hash=hash_weights(run.teacher),
+            parity=measure_parity(run.student, run.teacher, next(iter(expected.images.values())), budget=budget),
+            proofs=proofs,
+        )
+        write_card(folder, run, export)
+        (folder / PARITY_FILE).write_text(json.dumps(_record(export), indent=2) + "\n")
+    return export
+
+
+def _record(export: Export) -> dict:
+    record = {**asdict(export), "folder": export.folder.name}
+    record["parity"]["verdict"] = export.parity.verdict
+    return record
