@@ -32,11 +32,12 @@ from srt_distill.backbone import (
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.extractor import strides
+from srt_distill.execution import AttentionKernel, compile_blocks, run_with
+from srt_distill.extractor import Extractor, strides
 from srt_distill.held_out import HeldOutScores, crop_margin
 from srt_distill.losses import Loss, Penalty, distance_to_start, feature_distance, weight_norm
 from srt_distill.optimization import default_optimizer, one_cycle
-from srt_distill.shifts import Border, Subset
+from srt_distill.shifts import Border, Subset, check_radius
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
 from srt_distill.targets import OnlineTarget, check_target
 
@@ -74,6 +75,8 @@ class SRTDistillation(pl.LightningModule):
             grid's gradient in expectation.
         shift_subset: Part of the grid whose mean is the target where no shifts are drawn: fewer passes, another target.
         views_per_batch: Shifted views that go through the teacher together; `auto` finds what fits into memory.
+        attention: Kernel that computes attention, of those that torch has for the device.
+        compile: Compile the blocks of teacher and student: a minute or two more at the start, shorter steps.
         target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
             held-out images only. The data's `views` must be fixed.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
@@ -88,8 +91,8 @@ class SRTDistillation(pl.LightningModule):
 
     student: nn.Module
     teacher: nn.Module
-    student_features: FeatureExtractor
-    teacher_features: FeatureExtractor
+    student_features: Extractor
+    teacher_features: Extractor
     srt: StochasticResonance
     target: OnlineTarget
     mean: Tensor
@@ -116,6 +119,8 @@ class SRTDistillation(pl.LightningModule):
         shifts_per_step: int | None = None,
         shift_subset: Subset = "full",
         views_per_batch: ViewsPerBatch = 1,
+        attention: AttentionKernel = "auto",
+        compile: bool = False,
         target_cache: str | None = None,
         optimizer: OptimizerFactory = default_optimizer,
         lr_scheduler: SchedulerFactory | None = None,
@@ -155,28 +160,27 @@ class SRTDistillation(pl.LightningModule):
         info = describe_backbone(student)
         self.register_buffer("mean", torch.tensor(info.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(info.std).view(3, 1, 1), persistent=False)
-        layers, norm, margin = tuple(self.hparams["layers"]), self.hparams["norm"], self.hparams["margin"]
-        self.student_features = FeatureExtractor(student, layers, norm=norm)
-        self.teacher_features = FeatureExtractor(teacher, layers, norm=norm)
+        layers, norm, attention = tuple(self.hparams["layers"]), self.hparams["norm"], self.hparams["attention"]
+        single = FeatureExtractor(student, layers, norm=norm)
+        self.teacher_features = run_with(FeatureExtractor(teacher, layers, norm=norm), attention=attention)
         self.srt = StochasticResonance(
             self.teacher_features,
             radius=self.hparams["shift_radius"],
             border=self.hparams["border"],
             views_per_batch=self.hparams["views_per_batch"],
-            margin=margin,
+            margin=self.hparams["margin"],
         )
         self.target = OnlineTarget(
             self.srt, self.hparams["shifts_per_step"], self.hparams["seed"], self.hparams["shift_subset"]
         )
         blank = blank_image(student)
-        radius, patch = self.hparams["shift_radius"], min(strides(blank, self.teacher_features(blank)))
-        if radius >= patch:
-            raise ValueError(
-                f"shift radius {radius} is not smaller than the patch side {patch} of {info.name}; "
-                f"use at most {patch - 1}"
-            )
+        check_radius(self.hparams["shift_radius"], min(strides(blank, self.teacher_features(blank))), info.name)
         settings = ("last_n", "lora_rank", "lora_alpha", "seed")
-        choose_trained(self.student_features, self.hparams["trainable"], **{n: self.hparams[n] for n in settings})
+        choose_trained(single, self.hparams["trainable"], **{n: self.hparams[n] for n in settings})
+        self.student_features = run_with(single, attention=attention)
+        if self.hparams["compile"]:
+            compile_blocks(student)
+            compile_blocks(teacher)
 
     def train(self, mode: bool = True) -> "SRTDistillation":
         """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
@@ -207,15 +211,11 @@ class SRTDistillation(pl.LightningModule):
         mean, std = (tuple(float(v) for v in values.flatten()) for values in (self.mean, self.std))
         return TargetSettings(
             teacher=hash_weights(self.teacher),
-            position_embedding=self.hparams["position_embedding"],
             mean=mean,
             std=std,
             layers=tuple(self.hparams["layers"]),
-            norm=self.hparams["norm"],
-            shift_radius=self.hparams["shift_radius"],
-            border=self.hparams["border"],
-            margin=self.hparams["margin"],
             precision=str(self.trainer.precision),
+            **{name: self.hparams[name] for name in ("position_embedding", "norm", "shift_radius", "border", "margin")},
         )
 
     def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -215,6 +215,23 @@ def unshift_tokens(
     return features
 
 
+def check_radius(radius: int, patch: int, name: str) -> None:
+    """Refuse a radius that a backbone's patches have no room for, before any pass.
+
+    Args:
+        radius: d, in pixels.
+        patch: p, the smallest of the chosen layers, in pixels.
+        name: Of the backbone.
+
+    Raises:
+        ValueError: If the radius is not smaller than the patch.
+    """
+    if radius >= patch:
+        raise ValueError(
+            f"shift radius {radius} is not smaller than the patch side {patch} of {name}; use at most {patch - 1}"
+        )
+
+
 def check_product_grid(shifts: Sequence[Shift], radius: int, border: Border) -> None:
     """Refuse a shift set whose per-pixel counts are not those of the full grid.
 

@@ -9,6 +9,7 @@ from torch import nn
 from srt_distill.backbone import FeatureExtractor, hash_weights, load_backbone
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.execution import compile_blocks, run_with
+from tests.distilling import distillation, loader, quiet_trainer
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,22 @@ def test_compiled_blocks_agree_to_rounding_and_change_no_key(model):
 def test_a_network_without_blocks_is_not_compiled():
     with pytest.raises(ValueError, match="Conv2d has none of blocks, stages, layers.*leave compile off"):
         compile_blocks(nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_plain_one(tiny_folder, tmp_path):
+    runs = {}
+    for name, settings in {"plain": {}, "compiled": {"compile": True}, "math": {"attention": "math"}}.items():
+        module = distillation(tiny_folder, shifts_per_step=2, **settings)
+        quiet_trainer(tmp_path, max_steps=4).fit(module, loader())
+        runs[name] = module.student.state_dict()
+    moved = relative_of(runs["plain"], load_backbone(f"local-dir:{tiny_folder}").state_dict())
+    assert moved > 1e-3
+    for name in ("compiled", "math"):
+        assert runs[name].keys() == runs["plain"].keys()
+        assert relative_of(runs[name], runs["plain"]) < 1e-2 * moved
+
+
+def relative_of(ours, exact):
+    difference = sum((ours[name] - exact[name]).square().sum() for name in exact)
+    return (difference / sum(value.square().sum() for value in exact.values())).sqrt().item()

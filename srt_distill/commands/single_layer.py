@@ -16,7 +16,7 @@ from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
 from srt_distill.execution import AttentionKernel, Precision, run_with
 from srt_distill.extractor import Extractor
-from srt_distill.shifts import Border, Subset
+from srt_distill.shifts import Border, Subset, check_radius
 
 Normalization = Literal["auto", "model", "dino"]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,11 +60,7 @@ def make_method(
         ValueError: If the layer is out of range or the radius not smaller than the patch.
     """
     info = describe_backbone(model)
-    if features.shift_radius >= info.patch_size:
-        raise ValueError(
-            f"shift radius {features.shift_radius} is not smaller than the patch side {info.patch_size} of "
-            f"{info.name}; use at most {info.patch_size - 1}"
-        )
+    check_radius(features.shift_radius, info.patch_size, info.name)
     extract = extract_layer(model.to(device), features)
     srt = StochasticResonance(
         extract, features.shift_radius, features.border, views_per_batch, subset=features.shift_subset
