@@ -1,0 +1,142 @@
+"""The DAVIS recipes on tiny data: tables and figures come out, finished rows are not computed again."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+import davis_baselines
+import davis_rows
+import distill_ablation
+import sweep_layers
+import sweep_shift_radius
+
+
+@pytest.fixture
+def common(tiny_folder, tiny_davis, tmp_path):
+    data = [
+        "--backbone",
+        f"local-dir:{tiny_folder}",
+        "--weights",
+        "none",
+        "--data",
+        str(tiny_davis),
+        "--output",
+        str(tmp_path),
+    ]
+    return [*data, "--sequences", "cats", "--scale", "0.2", "--size_multiple", "8", "--device", "cpu"]
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def table_of(folder):
+    lines = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def test_baselines_are_scored_once(common, tmp_path, tiny_folder):
+    words = [
+        *common,
+        "--shift_radius",
+        "1",
+        "--baselines",
+        "bilinear",
+        "output_ensemble",
+        "--student",
+        str(tiny_folder),
+    ]
+    davis_baselines.main(words)
+    table = table_of(tmp_path)
+    assert [row["passes"] for row in table] == ["1", "9", "1", "9", "1"]
+    student, single = table[-1], table[0]
+    assert student["J&F-Mean"] == single["J&F-Mean"] and student["gain"] == "+0.000"
+    assert student["better on"] == "0 of 1"
+    assert Image.open(tmp_path / "figure.png").width > 300
+    first = rows_of(tmp_path)
+    assert {row["sequence"] for row in first} == {"cats"} and len(first) == 4, "the student is the single pass"
+    davis_baselines.main([*words, "--num_frames", "4"])
+    assert len(rows_of(tmp_path)) == 8, "fewer frames are other rows"
+    davis_baselines.main(words)
+    assert len(rows_of(tmp_path)) == 8, "the old ones are still there"
+
+
+def test_radii_take_the_shifts_asked_for(common, tmp_path):
+    sweep_shift_radius.main([*common, "--radii", "1", "3", "--num_shifts", "5"])
+    sampled = table_of(tmp_path)
+    assert [row["shifts"] for row in sampled] == ["1 of 1", "5 of 9", "5 of 49"]
+    single, first = (float(sampled[i]["J&F-Mean"]) for i in (0, 1))
+    stated = float(sampled[1]["relative gain in J&F"].replace("\N{MINUS SIGN}", "-").rstrip("%"))
+    assert stated == pytest.approx(100 * (first / single - 1), abs=0.2)
+    sweep_shift_radius.main([*common, "--radii", "1", "--num_shifts", "all"])
+    assert table_of(tmp_path)[1]["shifts"] == "9 of 9"
+
+
+def test_layers_are_compared_with_the_single_pass_of_the_same_layer(common, tmp_path, tiny_folder):
+    sweep_layers.main([*common, "--shift_radius", "1", "--student", str(tiny_folder)])
+    table = table_of(tmp_path)
+    assert [row["layer"] for row in table] == ["0", "1"]
+    assert all(row["distilled"] == row["single pass"] for row in table)
+    assert len(rows_of(tmp_path)) == 4
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, name in enumerate(["n01440764_tench", "n01443537_goldfish", "holiday"]):
+        Image.new("RGB", (40, 40), (80 * i, 200 - 80 * i, 40)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_ablation_trains_judges_and_resumes(common, tmp_path, photos):
+    sizes = ["--crop", "32", "32", "--steps", "2", "--batch", "1", "--held_out", "2", "--shift_radius", "1"]
+    words = [*common, *sizes, "--photos", str(photos), "--seeds", "0", "1", "--only", "learning rate"]
+    distill_ablation.main(words)
+    teacher, srt, slow, fast = table_of(tmp_path)
+    assert (teacher["choice"], srt["choice"], slow["choice"]) == ("teacher", "SRT d=1 grid9", "lr 3e-05")
+    assert float(teacher["top-1"]) in (0.0, 0.5, 1.0), "two of three photographs tell their class"
+    assert "±" in slow["J&F"] and "±" in fast["agreement"]
+    trained = [row for row in rows_of(tmp_path) if "factor" in row]
+    assert [(row["choice"], row["seed"]) for row in trained] == [
+        ("lr 3e-05", 0),
+        ("lr 3e-05", 1),
+        ("lr 0.0003", 0),
+        ("lr 0.0003", 1),
+    ]
+    gaps = [row["result"]["gap_closed"] for row in trained]
+    assert len(set(gaps)) == 4, "seeds and choices make different students"
+    distill_ablation.main(words)
+    assert [row for row in rows_of(tmp_path) if "factor" in row] == trained
+
+
+def test_every_choice_of_the_ablation_is_one_that_the_library_takes(tiny_folder):
+    for choices in distill_ablation.FACTORS.values():
+        for change in choices.values():
+            assert change.keys() <= distill_ablation.DEFAULT.keys()
+            settings = {k: v for k, v in {**distill_ablation.DEFAULT, **change}.items() if k != "lr"}
+            distill_ablation.SRTDistillation(f"local-dir:{tiny_folder}", **settings)
+
+
+def test_too_few_frames_are_refused(tiny_davis):
+    (video,) = davis_rows.open_videos(tiny_davis, ["cats"])
+    with pytest.raises(ValueError, match="2 frames leave none to score"):
+        davis_rows.cut(video, 2)
+    assert davis_rows.cut(video, None) is video
+
+
+@pytest.mark.parametrize("recipe", [davis_baselines, sweep_shift_radius, sweep_layers, distill_ablation])
+def test_help_teaches(recipe, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        recipe.main(["--help"])
+    assert exit_info.value.code == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("Claim:", "Run:", "Expected:", "--num_frames"))
+    assert isinstance(davis_rows.make_parser(recipe.__doc__, "x"), argparse.ArgumentParser)
