@@ -27,6 +27,46 @@ from srt_distill.shifts import (
 )
 
 
+def shifted_maps(
+    extract: Extractor,
+    images: Float[Tensor, "B 3 H W"],
+    shifts: Sequence[Shift],
+    *,
+    radius: int,
+    border: Border = "edge",
+    margin: int = 0,
+    batches: ViewBatches | None = None,
+) -> Iterator[tuple[Shift, tuple[Tensor, ...], tuple[int, ...]]]:
+    """Feature maps of every shifted view as they come, still shifted, one view at a time.
+
+    Views are slices of one padded image; only those of one batch exist at once.
+
+    Args:
+        extract: Any extractor.
+        images: (B, 3, H+2m, W+2m) normalised images, of which the outer `margin` pixels are context only.
+        shifts: Shifts (dy, dx) in pixels, each at most `radius`.
+        radius: d, in pixels.
+        border: What lies beyond the given pixels.
+        margin: m, real pixels round the image. With m ≥ d every view sees real pixels and no padding.
+        batches: How many views go through the extractor together; None for one at a time.
+
+    Yields:
+        For each shift, in order: the shift, one fp32 (or fp64) map (B, C, h, w) a layer, and each layer's pixels per
+        token.
+    """
+    check_product_grid(shifts, radius, border)
+    size = images.shape[-2] - 2 * margin, images.shape[-1] - 2 * margin
+    padding = max(radius - margin, 0)
+    padded = pad_images(images, padding, border)
+    views = [slice_view(padded, shift, margin + padding, size) for shift in shifts]
+    remaining = iter(shifts)
+    for batch, maps in (batches or ViewBatches()).run(extract, views):
+        patches = strides(batch, maps)
+        for start in range(0, len(batch), len(images)):
+            rows = slice(start, start + len(images))
+            yield next(remaining), tuple(_at_least_float32(features[rows]) for features in maps), patches
+
+
 def aligned_maps(
     extract: Extractor,
     images: Float[Tensor, "B 3 H W"],
@@ -39,15 +79,13 @@ def aligned_maps(
 ) -> Iterator[tuple[Tensor, ...]]:
     """Feature maps of every shifted view, moved back onto the token grid of the unshifted image, one view at a time.
 
-    Views are slices of one padded image; only those of one batch exist at once.
-
     Args:
         extract: Any extractor.
-        images: (B, 3, H+2m, W+2m) normalised images, of which the outer `margin` pixels are context only.
+        images: (B, 3, H+2m, W+2m), as for `shifted_maps`.
         shifts: Shifts (dy, dx) in pixels, each at most `radius`.
         radius: d, in pixels.
         border: What lies beyond the given pixels, and beyond the token map.
-        margin: m, real pixels round the image. With m ≥ d every view sees real pixels and no padding.
+        margin: m, real pixels round the image.
         batches: How many views go through the extractor together; None for one at a time.
 
     Yields:
@@ -56,20 +94,11 @@ def aligned_maps(
     Raises:
         ValueError: If a shift is not smaller than a layer's stride, or the border cannot take this set of shifts.
     """
-    check_product_grid(shifts, radius, border)
-    size = images.shape[-2] - 2 * margin, images.shape[-1] - 2 * margin
-    padding = max(radius - margin, 0)
-    padded = pad_images(images, padding, border)
-    views = [slice_view(padded, shift, margin + padding, size) for shift in shifts]
-    remaining = iter(shifts)
-    for batch, maps in (batches or ViewBatches()).run(extract, views):
-        patches = strides(batch, maps)
-        for start in range(0, len(batch), len(images)):
-            shift = next(remaining)
-            yield tuple(
-                _move_back(_at_least_float32(features[start : start + len(images)]), shift, patch, border, radius)
-                for features, patch in zip(maps, patches, strict=True)
-            )
+    views = shifted_maps(extract, images, shifts, radius=radius, border=border, margin=margin, batches=batches)
+    for shift, maps, patches in views:
+        yield tuple(
+            _move_back(features, shift, patch, border, radius) for features, patch in zip(maps, patches, strict=True)
+        )
 
 
 def mean_maps(aligned: Iterator[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

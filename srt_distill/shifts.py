@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Shift = tuple[int, int]
@@ -150,6 +150,33 @@ def slice_view(
     return padded[..., top : top + size[0], left : left + size[1]]
 
 
+def pixel_sources(
+    shift: int, num_tokens: int, patch: int, border: Border, radius: int
+) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
+    """Along one axis, which token each pixel shows after a token map is moved back, and with what weight.
+
+    Args:
+        shift: Pixels along this axis, |shift| < patch.
+        num_tokens: n, tokens along this axis.
+        patch: p, pixels per token along this axis.
+        border: Rule at the first and last token.
+        radius: d; under "zeros_counted" the grid of shifts -d…d that will be averaged.
+
+    Returns:
+        For each of the n p pixels a token, 0 to n - 1, and a float64 weight: 1, or 0 where nothing lies, or under
+        "zeros_counted" the number of shifts divided by the number of those that reach the pixel.
+    """
+    pixels = torch.arange(num_tokens * patch)
+    last = num_tokens * patch - 1
+    source = pixels + shift
+    weight = torch.ones_like(source) if border == "edge" else (source >= 0) & (source <= last)
+    weight = weight.double()
+    if border == "zeros_counted":
+        reached = 2 * radius + 1 - (radius - pixels).clamp(min=0) - (radius - (last - pixels)).clamp(min=0)
+        weight = weight * (2 * radius + 1) / reached
+    return source.clamp(0, last).div(patch, rounding_mode="floor"), weight
+
+
 def axis_taps(
     shift: int, num_tokens: int, patch: int, border: Border, radius: int
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -165,17 +192,8 @@ def axis_taps(
     Returns:
         stay and move, each (n,), float64. Under "edge" they sum to 1; inside the frame they are 1-|s|/p and |s|/p.
     """
-    pixels = torch.arange(num_tokens * patch)
-    source = pixels + shift
-    if border == "edge":
-        source = source.clamp(0, num_tokens * patch - 1)
-    token, home = source.div(patch, rounding_mode="floor"), pixels // patch
-    inside = (source >= 0) & (source < num_tokens * patch)
-    weight = inside.double()
-    if border == "zeros_counted":
-        last = num_tokens * patch - 1
-        reached = 2 * radius + 1 - (radius - pixels).clamp(min=0) - (radius - (last - pixels)).clamp(min=0)
-        weight = weight * (2 * radius + 1) / reached
+    token, weight = pixel_sources(shift, num_tokens, patch, border, radius)
+    home = torch.arange(num_tokens * patch).div(patch, rounding_mode="floor")
     stay = (weight * (token == home)).view(num_tokens, patch).mean(1)
     move = (weight * (token != home)).view(num_tokens, patch).mean(1)
     return stay, move

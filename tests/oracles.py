@@ -40,6 +40,37 @@ def srt_per_pixel(extract, image, shifts, patch, border):
     return mean.reshape(channels, height // patch, patch, width // patch, patch).mean((2, 4))
 
 
+def shifts_per_pixel(extract, image, shifts, patch, border, statistic, scale=1):
+    """A statistic over the shifts of every pixel of the aligned maps, then the mean of each cell of patch/scale pixels.
+
+    image: (3, H, W) array; extract as above; statistic: (T, C, H, W), (T, H, W) whether present -> (C, H, W).
+    """
+    _, height, width = image.shape
+    values, present = [], np.zeros((len(shifts), height, width), dtype=bool)
+    for t, (dy, dx) in enumerate(shifts):
+        moved = np.zeros_like(image)
+        for y in range(height):
+            for x in range(width):
+                sy, sx = y - dy, x - dx
+                if border == "edge":
+                    sy, sx = min(max(sy, 0), height - 1), min(max(sx, 0), width - 1)
+                if 0 <= sy < height and 0 <= sx < width:
+                    moved[:, y, x] = image[:, sy, sx]
+        tokens = extract(moved)
+        aligned = np.zeros((tokens.shape[0], height, width))
+        for y in range(height):
+            for x in range(width):
+                sy, sx = y + dy, x + dx
+                if border == "edge":
+                    sy, sx = min(max(sy, 0), height - 1), min(max(sx, 0), width - 1)
+                if 0 <= sy < height and 0 <= sx < width:
+                    aligned[:, y, x] = tokens[:, sy // patch, sx // patch]
+                    present[t, y, x] = True
+        values.append(aligned)
+    result, cell = statistic(np.stack(values), present), patch // scale
+    return result.reshape(len(result), height // cell, cell, width // cell, cell).mean((2, 4))
+
+
 # ------------------------------------------------------------------------------------------------------- visualization
 
 
