@@ -1,0 +1,138 @@
+"""Median and variance over shifts: what the mean of SRT leaves out.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, T shifts, s cells a token and axis.
+
+A pixel of the image sees, under each of the T shifts, one token of the shifted map, moved back. The statistic is taken
+over these T values, pixel by pixel, and then averaged over the pixels of a cell, exactly as Algorithm 1 does with the
+mean. Which tokens a pixel sees depends on how near it is to its token's border: along an axis at most 2d+1 kinds of
+pixel differ, so at p = 16 and d = 3 there are 49 statistics to take a token, not 256.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from srt_distill.ensemble import StochasticResonance, shifted_maps
+from srt_distill.shifts import Shift
+
+Statistic = Literal["median", "variance"]
+"""median: of an even number of shifts the mean of the middle two. variance: mean square minus squared mean, over T."""
+
+
+def offset_classes(steps: Sequence[int], patch: int, scale: int) -> tuple[Int[Tensor, "k t"], Float[Tensor, "k s"]]:
+    """Along one axis, the kinds of pixel that a token has, by the tokens that they see under the given steps.
+
+    Args:
+        steps: t shifts along this axis, in pixels, each smaller than the patch.
+        patch: p, pixels a token.
+        scale: s, cells a token; divides p.
+
+    Returns:
+        For each of k kinds the token seen under each step, relative to the pixel's own (-1, 0 or 1), and the share of
+        each cell's pixels that are of this kind.
+
+    Raises:
+        ValueError: If the cells are not whole pixels, or a step is not smaller than the patch.
+    """
+    if patch % scale:
+        fitting = ", ".join(str(s) for s in range(1, patch + 1) if patch % s == 0)
+        raise ValueError(f"scale {scale} does not divide the patch side {patch}; use one of {fitting}")
+    if max(map(abs, steps)) >= patch:
+        raise ValueError(
+            f"shift {max(map(abs, steps))} is not smaller than the patch side {patch}; use a smaller radius"
+        )
+    pixels = torch.arange(patch)
+    seen = (pixels[:, None] + torch.tensor(steps)).div(patch, rounding_mode="floor")
+    kinds, kind = torch.unique(seen, dim=0, return_inverse=True)
+    cell = pixels.div(patch // scale, rounding_mode="floor")
+    shares = torch.zeros(len(kinds), scale, dtype=torch.float64)
+    shares.index_put_((kind, cell), torch.tensor(scale / patch, dtype=torch.float64), accumulate=True)
+    return kinds, shares
+
+
+def reduce_shifts(
+    maps: Float[Tensor, "T B C h w"], shifts: Sequence[Shift], patch: int, statistic: Statistic, scale: int = 1
+) -> Float[Tensor, "B C _hs _ws"]:
+    """A statistic over the maps of shifted views, pixel by pixel, averaged over cells; borders repeat the edge token.
+
+    Args:
+        maps: Of each view, still shifted.
+        shifts: (dy, dx) of each view, in pixels.
+        patch: p, pixels a token.
+        statistic: Which.
+        scale: s, cells a token and axis.
+
+    Returns:
+        (B, C, h s, w s).
+    """
+    _, num_images, channels, rows, columns = maps.shape
+    down, down_shares = offset_classes([dy for dy, _ in shifts], patch, scale)
+    right, right_shares = offset_classes([dx for _, dx in shifts], patch, scale)
+    view = torch.arange(len(shifts))[:, None, None]
+    total = maps.new_zeros(num_images, channels, rows, scale, columns, scale)
+    for row_steps, row_shares in zip(down, down_shares, strict=True):
+        row = (torch.arange(rows) + row_steps[:, None]).clamp(0, rows - 1)
+        for column_steps, column_shares in zip(right, right_shares, strict=True):
+            column = (torch.arange(columns) + column_steps[:, None]).clamp(0, columns - 1)
+            seen = maps.permute(0, 3, 4, 1, 2)[view, row[:, :, None], column[:, None, :]]
+            value = _reduce(seen, statistic).permute(2, 3, 0, 1)
+            share = (row_shares[:, None] * column_shares).to(value)
+            total += value[:, :, :, None, :, None] * share[:, None, :]
+    return total.reshape(num_images, channels, rows * scale, columns * scale)
+
+
+def _reduce(values: Tensor, statistic: Statistic) -> Tensor:
+    if statistic == "variance":
+        return values.var(0, correction=0)
+    middle = values.movedim(0, -1).contiguous()
+    low, high = (values.shape[0] - 1) // 2, values.shape[0] // 2
+    lower = middle.kthvalue(low + 1, dim=-1).values
+    return lower if high == low else (lower + middle.kthvalue(high + 1, dim=-1).values) / 2
+
+
+@dataclass(frozen=True)
+class ShiftStatistic:
+    """A statistic over shifts, itself an extractor: images (B, 3, H, W) to maps (B, C, h s, w s).
+
+    Unlike the mean it needs the maps of all views at once: T (B, C, h, w) a layer, held twice over.
+
+    Attributes:
+        srt: Which shifts of which extractor; its border must be "edge".
+        statistic: Which.
+        scale: s, cells a token and axis; divides the patch side. 1 is the token grid, p pixel resolution.
+
+    Raises:
+        ValueError: If the scale is not positive, or beyond the frame lies anything but the repeated edge.
+    """
+
+    srt: StochasticResonance
+    statistic: Statistic
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scale < 1:
+            raise ValueError(f"scale {self.scale} is not a positive number; use 1 or more")
+        if self.srt.border != "edge":
+            raise ValueError(
+                f"border {self.srt.border!r} leaves pixels without a value, of which there is no {self.statistic}; "
+                "use border 'edge'"
+            )
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """The statistic of every layer. A map of one token, which stands for the whole image, has it taken plainly."""
+        srt = self.srt
+        views = list(
+            shifted_maps(srt.extract, images, srt.shifts, radius=srt.radius, margin=srt.margin, batches=srt.batches)
+        )
+        reduced = []
+        for layer, patch in enumerate(views[0][2]):
+            maps = torch.stack([view[layer] for _, view, _ in views])
+            if maps.shape[-2:] == (1, 1):
+                reduced.append(_reduce(maps, self.statistic))
+            else:
+                reduced.append(reduce_shifts(maps, srt.shifts, patch, self.statistic, self.scale))
+        return tuple(reduced)
