@@ -4,7 +4,9 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +15,6 @@ import torch
 from jaxtyping import Float, UInt8
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from srt_distill.backbone import (
     FeatureExtractor,
@@ -28,6 +28,7 @@ from srt_distill.backbone import (
     hash_weights,
     load_backbone,
     paired_weights,
+    require_same_weights,
 )
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
@@ -36,25 +37,26 @@ from srt_distill.execution import AttentionKernel, compile_blocks, run_with
 from srt_distill.extractor import Extractor, strides
 from srt_distill.held_out import HeldOutScores, crop_margin
 from srt_distill.losses import Loss, Penalty, distance_to_start, feature_distance, weight_norm
-from srt_distill.optimization import default_optimizer, one_cycle
+from srt_distill.metrics import weight_drift
+from srt_distill.optimization import OptimizerFactory, SchedulerFactory, default_optimizer, schedule_one_cycle
 from srt_distill.shifts import Border, Subset, check_radius
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
 from srt_distill.targets import OnlineTarget, check_target
-
-OptimizerFactory = Callable[[Iterable], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 class SRTDistillation(pl.LightningModule):
     """Trains a copy of a pre-trained backbone to give in one pass what its frozen original gives under SRT.
 
     Batches are uint8 images (B, 3, H+2m, W+2m), as `srt_distill.data.UnlabeledImages` makes them. Logged: the training
-    loss, in all and per layer; on held-out images `val/gap_closed` (0 untouched, 1 SRT in one pass) and the
-    shift-equivariance error of teacher and student.
+    loss, in all and per layer; on held-out images `val/gap_closed` (0 untouched, 1 SRT in one pass) and what else
+    `srt_distill.held_out.HeldOutScores` tells.
 
     Args:
         backbone: timm model name, `local-dir:<folder>` or `hf-hub:<repository>`.
         weights: Weights file for a timm name: `.safetensors`, or `.pth` incl. DINO, DINOv2, MAE and DeiT releases.
+        origin: In a later round, the backbone that the first one started from (`fit --rounds` sets it). From it are
+            measured `val/gap_closed_origin` and `val/weight_drift`; `val/gap_closed` from this run's own teacher.
+        origin_weights: Weights file of `origin`.
         position_embedding: How position embeddings are resized: timm's way, or DINO's to reproduce its numbers.
         layers: Features that are distilled: 0-based blocks, negative from the end, with an optional facet: `8:key`, or
             `-1:prefix` for class and register tokens; see `srt_distill.backbone.layers`.
@@ -66,7 +68,7 @@ class SRTDistillation(pl.LightningModule):
         last_n: Number of last blocks under `trainable: last_n`.
         lora_rank: Rank of the adapters under `trainable: lora`.
         lora_alpha: Their scale: alpha / rank times the product of the two matrices is added to a weight.
-        penalty: Pull towards the starting weights (`l2_sp`) or the authors' norm of the weights (`weight_norm`).
+        penalty: Pull towards w0, in later rounds the first one's (`l2_sp`), or the authors' norm (`weight_norm`).
         penalty_weight: Weight of the penalty; 0 for none.
         shift_radius: d, in pixels.
         border: What lies beyond the frame; see `srt_distill.shifts.Border`.
@@ -93,6 +95,7 @@ class SRTDistillation(pl.LightningModule):
     teacher: nn.Module
     student_features: Extractor
     teacher_features: Extractor
+    start: tuple[nn.Module]  # w0; in a tuple it is no part of the module, so that checkpoints are without it
     srt: StochasticResonance
     target: OnlineTarget
     mean: Tensor
@@ -102,6 +105,8 @@ class SRTDistillation(pl.LightningModule):
         self,
         backbone: str,
         weights: str | None = None,
+        origin: str | None = None,
+        origin_weights: str | None = None,
         position_embedding: PositionEmbedding = "timm",
         layers: Sequence[int | str] = (-1,),
         layer_weights: Sequence[float] | None = None,
@@ -136,33 +141,35 @@ class SRTDistillation(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_scheduler = lr_scheduler
         self.held_out = HeldOutScores(layers)
+        self.origin: StochasticResonance | None = None
         self._cache: TargetCache | None = None
-
-    # -------------------------------------------------------------------------------------------- teacher and student
+        self._scores: dict[str, float] = {}
 
     def configure_model(self) -> None:
         """Load the backbone twice over: the student, and the frozen teacher it starts from."""
-        if self.has_models or self._trainer is None:  # without a trainer, a checkpoint brings its own weights
+        if hasattr(self, "student") or self._trainer is None:  # without a trainer, a checkpoint brings its own weights
             return
-        settings = self.hparams
-        model = load_backbone(
-            settings["backbone"], weights=settings["weights"], position_embedding=settings["position_embedding"]
-        )
+        load = partial(load_backbone, position_embedding=self.hparams["position_embedding"])
+        model = load(self.hparams["backbone"], weights=self.hparams["weights"])
         self._adopt(student=model, teacher=copy.deepcopy(model))
+        if self.hparams["origin"] is not None:
+            self.start = (load(self.hparams["origin"], weights=self.hparams["origin_weights"]),)
+            self.origin = replace(self.srt, extract=self._extractor(self.start[0]))
 
-    @property
-    def has_models(self) -> bool:
-        """Whether teacher and student are there: after `configure_model`, or from a checkpoint."""
-        return hasattr(self, "student")
+    def _w0(self) -> nn.Module:
+        return self.start[0].to(self.mean)
+
+    def _extractor(self, model: nn.Module) -> FeatureExtractor:
+        return FeatureExtractor(model, tuple(self.hparams["layers"]), norm=self.hparams["norm"])
 
     def _adopt(self, student: nn.Module, teacher: nn.Module) -> None:
         self.student, self.teacher = student.eval(), teacher.eval().requires_grad_(False)
+        self.start = (self.teacher,)
         info = describe_backbone(student)
         self.register_buffer("mean", torch.tensor(info.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(info.std).view(3, 1, 1), persistent=False)
-        layers, norm, attention = tuple(self.hparams["layers"]), self.hparams["norm"], self.hparams["attention"]
-        single = FeatureExtractor(student, layers, norm=norm)
-        self.teacher_features = run_with(FeatureExtractor(teacher, layers, norm=norm), attention=attention)
+        single, attention = self._extractor(student), self.hparams["attention"]
+        self.teacher_features = run_with(self._extractor(teacher), attention=attention)
         self.srt = StochasticResonance(
             self.teacher_features,
             radius=self.hparams["shift_radius"],
@@ -185,12 +192,10 @@ class SRTDistillation(pl.LightningModule):
     def train(self, mode: bool = True) -> "SRTDistillation":
         """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
         super().train(mode)
-        if self.has_models:
+        if hasattr(self, "student"):
             self.student.eval()
             self.teacher.eval()
         return self
-
-    # ------------------------------------------------------------------------------------------------------- training
 
     def on_fit_start(self) -> None:
         """Open the target cache, if one is named.
@@ -215,7 +220,7 @@ class SRTDistillation(pl.LightningModule):
             std=std,
             layers=tuple(self.hparams["layers"]),
             precision=str(self.trainer.precision),
-            **{name: self.hparams[name] for name in ("position_embedding", "norm", "shift_radius", "border", "margin")},
+            **{n: self.hparams[n] for n in ("position_embedding", "norm", "shift_radius", "border", "margin")},
         )
 
     def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -250,7 +255,7 @@ class SRTDistillation(pl.LightningModule):
         return (self.current_epoch * per_epoch + batch_idx) * self.trainer.world_size + self.global_rank
 
     def _penalty(self) -> Tensor:
-        pairs = paired_weights(self.student, self.teacher)
+        pairs = paired_weights(self.student, self._w0())
         weights, start = zip(*((w, w0) for w, w0 in pairs if w.requires_grad), strict=True)
         return distance_to_start(weights, start) if self.hparams["penalty"] == "l2_sp" else weight_norm(weights)
 
@@ -260,29 +265,27 @@ class SRTDistillation(pl.LightningModule):
         if self._make_scheduler is not None:
             scheduler, interval = self._make_scheduler(optimizer), self.hparams["lr_interval"]
         else:
-            total = int(self.trainer.estimated_stepping_batches)
-            scheduler, interval = LambdaLR(optimizer, lambda step: one_cycle(step, total)), "step"
+            scheduler, interval = schedule_one_cycle(optimizer, int(self.trainer.estimated_stepping_batches)), "step"
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
-
-    # ----------------------------------------------------------------------------------------------- held-out images
 
     def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]]:
         """Compare student, teacher and the teacher's SRT on held-out images; see `HeldOutScores.update`."""
-        return self.held_out.update(self.normalize(batch), batch_idx, self.student_features, self.srt)
+        self._w0()
+        return self.held_out.update(self.normalize(batch), batch_idx, self.student_features, self.srt, self.origin)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the held-out scores."""
-        for name, value in self.held_out.compute().items():
+        """Log the held-out scores, and how far the weights have come from w0."""
+        drift = weight_drift(paired_weights(self.student, self._w0()))
+        for name, value in {**self.held_out.compute(), "weight_drift": drift}.items():
             self.log(f"val/{name}", value, prog_bar=name == "gap_closed", sync_dist=False)
-
-    # ---------------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the student without hub or weights file, and what tells its teacher from others."""
         checkpoint["backbone"] = backbone_config(self.student)
         checkpoint["teacher_hash"] = hash_weights(self.teacher)
         metrics = self.trainer.callback_metrics
-        checkpoint["scores"] = {k: v.item() for k, v in metrics.items() if k.startswith(("val/", "davis/"))}
+        scores = {k: v.item() for k, v in metrics.items() if k.startswith(("val/", "davis/"))}
+        checkpoint["scores"] = self._scores = {**self._scores, **scores}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the models from the checkpoint, or prove that a resumed run has the teacher it started with.
@@ -290,12 +293,8 @@ class SRTDistillation(pl.LightningModule):
         Raises:
             ValueError: If the teacher at hand is not the one the checkpoint was trained from.
         """
-        if not self.has_models:
+        self._scores = dict(checkpoint["scores"])
+        if hasattr(self, "student"):
+            require_same_weights(self.teacher, checkpoint["teacher_hash"], self.hparams["backbone"])
+        else:
             self._adopt(build_backbone(checkpoint["backbone"]), build_backbone(checkpoint["backbone"]))
-            return
-        ours, theirs = hash_weights(self.teacher), checkpoint["teacher_hash"]
-        if ours != theirs:
-            raise ValueError(
-                f"this run was started from teacher {theirs[:12]}…, but {self.hparams['backbone']} now loads "
-                f"{ours[:12]}…; resume with the original weights, or start a new run in another folder"
-            )

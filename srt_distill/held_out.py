@@ -13,13 +13,17 @@ from torchmetrics import Metric
 
 from srt_distill.ensemble import StochasticResonance, aligned_maps
 from srt_distill.extractor import Extractor
-from srt_distill.metrics import EquivarianceError, GapClosed
+from srt_distill.metrics import EquivarianceError, FeatureSpread, GapClosed
 
 M = TypeVar("M", bound=Metric)
 
 
 class HeldOutScores(nn.Module):
-    """Scores of a student and its frozen teacher, gathered batch by batch.
+    """Scores of a student and its frozen teacher, gathered batch by batch, none of which needs a label.
+
+    gap_closed: share of the way from the teacher's single pass to its SRT; gap_closed_origin: the same for the backbone
+    that the first of several rounds started from. equivariance_error: what moves when the image moves by less than a
+    patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
 
     Args:
         layers: Specs of the layers whose maps are compared, for the names of their scores.
@@ -31,54 +35,82 @@ class HeldOutScores(nn.Module):
         self.gap_closed = one_each(GapClosed, layers)
         self.student_equivariance = one_each(EquivarianceError, layers)
         self.teacher_equivariance = one_each(EquivarianceError, layers)
-        self._srt: dict[int, tuple[Tensor, ...]] = {}
+        self.student_spread = one_each(FeatureSpread, layers)
+        self.teacher_spread = one_each(FeatureSpread, layers)
+        self.gap_closed_origin = one_each(GapClosed, layers)
+        self._seen: dict[tuple[str, int], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {}
 
     def update(
-        self, images: Float[Tensor, "B 3 H W"], batch_idx: int, student: Extractor, srt: StochasticResonance
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        batch_idx: int,
+        student: Extractor,
+        srt: StochasticResonance,
+        origin: StochasticResonance | None = None,
     ) -> dict[str, tuple[Tensor, ...]]:
         """Compare student, teacher and the teacher's SRT on a batch.
 
         Args:
             images: (B, 3, H+2m, W+2m) normalised images.
-            batch_idx: Number of the batch. Teacher and images are fixed, so SRT of a number is computed once.
+            batch_idx: Number of the batch. Teachers and images are fixed, so SRT of a number is computed once.
             student: The student's single pass.
             srt: SRT over the frozen teacher.
+            origin: SRT over the teacher of the first round, where this is a later one.
 
         Returns:
             Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
         """
-        if batch_idx not in self._srt:
-            self._srt[batch_idx] = tuple(maps.cpu() for maps in srt(images))
-        targets = tuple(maps.to(images.device) for maps in self._srt[batch_idx])
-        cropped = crop_margin(images, srt.margin)
-        ours, theirs = student(cropped), srt.extract(cropped)
-        for metric, s, t, target in zip(self.gap_closed, ours, theirs, targets, strict=True):
-            metric.update(s, t, target)
-        for metrics, extract, maps in (
-            (self.student_equivariance, student, ours),
-            (self.teacher_equivariance, srt.extract, theirs),
+        theirs, targets = self._look_up("teacher", batch_idx, images, srt)
+        ours = student(crop_margin(images, srt.margin))
+        gaps = [(self.gap_closed, theirs, targets)]
+        if origin is not None:
+            gaps.append((self.gap_closed_origin, *self._look_up("origin", batch_idx, images, origin)))
+        for metrics, single, averaged in gaps:
+            for metric, s, t, target in zip(metrics, ours, single, averaged, strict=True):
+                metric.update(s, t, target)
+        for moves, spreads, extract, maps in (
+            (self.student_equivariance, self.student_spread, student, ours),
+            (self.teacher_equivariance, self.teacher_spread, srt.extract, theirs),
         ):
             d = srt.radius
             corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
             for aligned in aligned_maps(extract, images, corners, radius=d, margin=srt.margin):
-                for metric, single, moved in zip(metrics, maps, aligned, strict=True):
+                for metric, single, moved in zip(moves, maps, aligned, strict=True):
                     metric.update(single, moved)
+            for metric, single in zip(spreads, maps, strict=True):
+                metric.update(single)
         return {"teacher": theirs, "srt": targets, "student": ours}
+
+    def _look_up(
+        self, role: str, batch_idx: int, images: Tensor, srt: StochasticResonance
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Single pass and SRT of a frozen backbone, kept on the CPU."""
+        if (role, batch_idx) not in self._seen:
+            single, averaged = srt.extract(crop_margin(images, srt.margin)), srt(images)
+            self._seen[role, batch_idx] = tuple(m.cpu() for m in single), tuple(m.cpu() for m in averaged)
+        single, averaged = (tuple(m.to(images.device) for m in maps) for maps in self._seen[role, batch_idx])
+        return single, averaged
 
     def compute(self) -> dict[str, Tensor]:
         """Scores over all batches since the last call, by name: mean over layers, and each where there are several."""
+        values = {
+            "gap_closed": [metric.compute() for metric in self.gap_closed],
+            "equivariance_error_student": [metric.compute() for metric in self.student_equivariance],
+            "equivariance_error_teacher": [metric.compute() for metric in self.teacher_equivariance],
+        }
+        if any(metric.update_called for metric in self.gap_closed_origin):
+            values["gap_closed_origin"] = [metric.compute() for metric in self.gap_closed_origin]
+        for role, spreads in (("student", self.student_spread), ("teacher", self.teacher_spread)):
+            ranks, variances = zip(*(metric.compute() for metric in spreads), strict=True)
+            values |= {f"effective_rank_{role}": list(ranks), f"feature_variance_{role}": list(variances)}
         scores: dict[str, Tensor] = {}
-        for name, metrics in (
-            ("gap_closed", self.gap_closed),
-            ("equivariance_error_student", self.student_equivariance),
-            ("equivariance_error_teacher", self.teacher_equivariance),
-        ):
-            values = [metric.compute() for metric in metrics]
-            scores[name] = torch.stack(values).mean()
-            if len(values) > 1:
-                scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, values, strict=True)}
-            for metric in metrics:
-                metric.reset()
+        for name, by_layer in values.items():
+            scores[name] = torch.stack(by_layer).mean()
+            if len(by_layer) > 1:
+                scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, by_layer, strict=True)}
+        for module in self.modules():
+            if isinstance(module, Metric):
+                module.reset()
         return scores
 
 

@@ -3,6 +3,8 @@
 Shape legend: B images, C channels, h w tokens.
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -65,3 +67,46 @@ class EquivarianceError(Metric):
     def compute(self) -> Float[Tensor, ""]:
         """The relative squared error, a scalar."""
         return self.error / self.energy
+
+
+class FeatureSpread(Metric):
+    """How many directions features fill, and how far they spread: both fall where a student smooths too much.
+
+    The effective rank is exp(entropy) of the singular values of the centred token matrix, divided by their sum (Roy and
+    Vetterli, EUSIPCO 2007): 1 where all tokens lie on a line, C where they spread evenly.
+    """
+
+    count: Tensor
+    total: Tensor
+    products: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("count", "total", "products"):  # the number of channels is known with the first map
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, maps: Float[Tensor, "B C h w"]) -> None:
+        """Add the tokens of a batch of maps."""
+        tokens = maps.detach().transpose(0, 1).flatten(1).float()
+        self.count = self.count + tokens.shape[1]
+        self.total = self.total + tokens.sum(1)
+        self.products = self.products + tokens @ tokens.T
+
+    def compute(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Effective rank, and variance summed over channels; of at least one token."""
+        count, total, products = (state.to("cpu", torch.float64) for state in (self.count, self.total, self.products))
+        covariance = products / count - torch.outer(total / count, total / count)
+        share = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
+        share = share / share.sum().clamp(min=torch.finfo(share.dtype).tiny)
+        return torch.special.entr(share).sum().exp().float(), covariance.trace().float()
+
+
+def weight_drift(pairs: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
+    """Relative distance of weights from where they started, sqrt(Σ‖w - w0‖² / Σ‖w0‖²).
+
+    Args:
+        pairs: w and w0 of every parameter.
+    """
+    squares = [((w - w0).detach().float().square().sum(), w0.detach().float().square().sum()) for w, w0 in pairs]
+    moved, size = (torch.stack(values).sum() for values in zip(*squares, strict=True))
+    return (moved / size).sqrt()

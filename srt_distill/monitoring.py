@@ -1,8 +1,10 @@
-"""What a run shows beyond its loss curves: pictures of features, and J&F on named videos.
+"""What a run shows beyond its loss curves: pictures of features, speed, and J&F on named videos.
 
 Shape legend: B images, C channels, h w tokens.
 """
 
+import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,38 @@ def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, l
     pictures = [batch[index].float().cpu() / 255, *features]
     size = PANEL_HEIGHT, round(PANEL_HEIGHT * batch.shape[-1] / batch.shape[-2])
     return torch.cat([F.interpolate(picture[None], size, mode="nearest")[0] for picture in pictures], 2)
+
+
+class Throughput(pl.Callback):
+    """Images a second that training gets through, all processes together: `train/images_per_second`.
+
+    Loading counts, validation does not.
+
+    Args:
+        num_batches: How many of the last batches it is the mean of.
+    """
+
+    def __init__(self, num_batches: int = 20) -> None:
+        self._durations: deque[tuple[int, float]] = deque(maxlen=num_batches)
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self._since = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on counting after a pause."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        """Log the mean of the last batches."""
+        now = time.perf_counter()
+        self._durations.append((len(batch) * trainer.world_size, now - self._since))
+        self._since = now
+        images, seconds = (sum(values) for values in zip(*self._durations, strict=True))
+        pl_module.log("train/images_per_second", images / seconds)
 
 
 class DavisScores(pl.Callback):

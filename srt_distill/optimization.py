@@ -4,9 +4,13 @@ Shape legend: none.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+OptimizerFactory = Callable[[Iterable], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 def default_optimizer(params: Iterable) -> Optimizer:
@@ -23,3 +27,8 @@ def one_cycle(step: int, num_steps: int, warmup: float = 0.3) -> float:
     if step < peak:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * step / peak)) / 2
     return (1 + math.cos(math.pi * min((step - peak) / (num_steps - peak), 1))) / 2
+
+
+def schedule_one_cycle(optimizer: Optimizer, num_steps: int) -> LambdaLR:
+    """Drive an optimiser's learning rates through `one_cycle`."""
+    return LambdaLR(optimizer, lambda step: one_cycle(step, num_steps))

@@ -1,4 +1,4 @@
-"""A training run on disk: where its checkpoint lies, and the student and teacher in it.
+"""A training run on disk, of one round or several: where its checkpoint lies, and the student and teacher in it.
 
 Shape legend: none, models are only loaded here.
 """
@@ -11,11 +11,20 @@ import torch
 import yaml
 from torch import nn
 
-from srt_distill.backbone import PositionEmbedding, add_adapters, build_backbone, load_backbone, plain_state
+from srt_distill.backbone import (
+    PositionEmbedding,
+    add_adapters,
+    build_backbone,
+    load_backbone,
+    plain_state,
+    save_backbone,
+)
+from srt_distill.files import replaced_folder
 
 CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
 CONFIG_FILE = "config.yaml"
+STUDENT_FOLDER = "student"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Run:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint meant by a run folder or a .ckpt file.
+    """The checkpoint meant by a run folder or a .ckpt file; of a run of several rounds, that of the last finished one.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -53,10 +62,38 @@ def find_checkpoint(path: str | Path) -> Path:
     for candidate in (path / CHECKPOINT_FOLDER / LAST_CHECKPOINT, path / LAST_CHECKPOINT):
         if candidate.is_file():
             return candidate
+    if finished := count_finished_rounds(path):
+        return find_checkpoint(round_folder(path, finished))
+    if round_folder(path, 1).is_dir():
+        raise FileNotFoundError(
+            f"no round in {path} is finished; go on with srt-distill fit … --ckpt_path last, or give "
+            f"{round_folder(path, 1)} for what there is"
+        )
     raise FileNotFoundError(
         f"{path} is neither a checkpoint nor a run folder with {CHECKPOINT_FOLDER}/{LAST_CHECKPOINT}; "
         "give the folder that `srt-distill fit` wrote (its trainer.default_root_dir) or a .ckpt file"
     )
+
+
+def round_folder(root: Path, number: int) -> Path:
+    """The run folder of a round, counted from 1."""
+    return root / f"round-{number}"
+
+
+def count_finished_rounds(root: Path) -> int:
+    """How many rounds are finished: each leaves its student, the next round's teacher, as its last act."""
+    number = 0
+    while (round_folder(root, number + 1) / STUDENT_FOLDER).is_dir():
+        number += 1
+    return number
+
+
+def save_student(root: Path) -> Path:
+    """Write the student of a run folder as a timm folder within it, whole or not at all, and return that."""
+    run = load_run(root)
+    with replaced_folder(root / STUDENT_FOLDER) as folder:
+        save_backbone(run.student, folder)
+    return root / STUDENT_FOLDER
 
 
 def load_run(path: str | Path) -> Run:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from srt_distill.metrics import EquivarianceError, GapClosed
+from srt_distill.metrics import EquivarianceError, FeatureSpread, GapClosed, weight_drift
 
 
 def test_gap_closed_is_one_minus_the_ratio_of_summed_squares():
@@ -45,3 +45,35 @@ def test_equivariance_error_is_relative():
     perfect = EquivarianceError()
     perfect.update(single, single)
     assert perfect.compute() == 0
+
+
+def test_effective_rank_and_variance_are_those_of_the_token_matrix():
+    maps = torch.randn(6, 5, 4, 3, generator=torch.Generator().manual_seed(0)) + 7
+    maps[:, 3] = 0.1 * maps[:, 0]
+    metric = FeatureSpread()
+    for batch in (maps[:4], maps[4:]):
+        metric.update(batch)
+    rank, variance = metric.compute()
+    tokens = maps.permute(0, 2, 3, 1).reshape(-1, 5).double()
+    sizes = torch.linalg.svdvals(tokens - tokens.mean(0))
+    shares = sizes[sizes > 1e-9] / sizes.sum()
+    assert rank.item() == pytest.approx(torch.exp(-(shares * shares.log()).sum()).item(), rel=5e-3)
+    assert variance.item() == pytest.approx(tokens.var(0, correction=0).sum().item(), rel=1e-4)
+
+
+def test_effective_rank_at_its_landmarks():
+    line, round_ = FeatureSpread(), FeatureSpread()
+    line.update(torch.linspace(-1, 1, 8).view(8, 1, 1, 1) * torch.ones(8, 4, 1, 1))
+    round_.update(torch.cat([torch.eye(4), -torch.eye(4)])[..., None, None])
+    assert line.compute()[0].item() == pytest.approx(1, abs=1e-2)
+    assert round_.compute()[0].item() == pytest.approx(4, rel=1e-5)
+    still = FeatureSpread()
+    still.update(torch.ones(2, 4, 3, 3))
+    assert torch.isfinite(torch.stack(still.compute())).all()
+
+
+def test_weight_drift_is_relative():
+    start = [torch.ones(3), torch.full((2, 2), 2.0)]
+    moved = [(start[0], start[0]), (start[1] + 0.5, start[1])]
+    assert weight_drift(moved).item() == pytest.approx((1 / 19) ** 0.5)
+    assert weight_drift(zip(start, start)) == 0

@@ -16,6 +16,7 @@ from srt_distill.backbone.parameters import (
     blank_image,
     choose_trained,
     hash_weights,
+    require_same_weights,
     select_trainable,
 )
 from srt_distill.backbone.position import PositionEmbedding
@@ -38,6 +39,7 @@ __all__ = [
     "overlap_tokens",
     "paired_weights",
     "plain_state",
+    "require_same_weights",
     "save_backbone",
     "select_trainable",
 ]

@@ -106,3 +106,22 @@ def hash_weights(model: nn.Module) -> str:
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def require_same_weights(model: nn.Module, expected: str, name: str) -> None:
+    """Prove that a run which is resumed has the teacher it was started from.
+
+    Args:
+        model: The teacher at hand.
+        expected: `hash_weights` of the teacher at the start.
+        name: Where the teacher was loaded from, for the message.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    found = hash_weights(model)
+    if found != expected:
+        raise ValueError(
+            f"this run was started from teacher {expected[:12]}…, but {name} now loads {found[:12]}…; resume with the "
+            "original weights, or start a new run in another folder"
+        )

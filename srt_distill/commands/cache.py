@@ -37,6 +37,19 @@ class CacheParser(FitParser):
         parser.add_argument("--num_processes", type=int, default=1, help="Processes that share the work.")
         parser.add_argument("--process", type=int, default=0, help="Which of them this is, from 0.")
 
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data of a run of one round.
+
+        Raises:
+            ValueError: If there are several.
+        """
+        if self.config.rounds > 1:
+            raise ValueError(
+                f"rounds {self.config.rounds}: a cache holds the targets of one teacher, and each round has another; "
+                "cache with --rounds 1"
+            )
+        super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build a trainer for its device and precision alone: it makes no run folder and may find one."""
         alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
