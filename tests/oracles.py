@@ -71,6 +71,18 @@ def shifts_per_pixel(extract, image, shifts, patch, border, statistic, scale=1):
     return result.reshape(len(result), height // cell, cell, width // cell, cell).mean((2, 4))
 
 
+def flip_mean_per_pixel(extract, image):
+    """Mean of a map and of the mirrored image's map, read from right to left. image: (3, H, W) -> (C, h, w)."""
+    mirrored = np.empty_like(image)
+    for x in range(image.shape[2]):
+        mirrored[:, :, image.shape[2] - 1 - x] = image[:, :, x]
+    plain, other = extract(image), extract(mirrored)
+    mean = np.empty_like(plain)
+    for x in range(plain.shape[2]):
+        mean[:, :, x] = (plain[:, :, x] + other[:, :, plain.shape[2] - 1 - x]) / 2
+    return mean
+
+
 # ------------------------------------------------------------------------------------------------------- visualization
 
 
