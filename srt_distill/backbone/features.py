@@ -36,7 +36,7 @@ class BackboneInfo:
         has_head: Whether there is a classifier.
         fixed_size: (height, width) in pixels if no other image size is accepted.
         strides: Pixels per token, per layer.
-        channels: Channels, per layer.
+        channels: Channels, per layer, with the final norm applied (of SAM that is the neck, which narrows the map).
     """
 
     name: str
@@ -73,7 +73,9 @@ def describe_backbone(model: nn.Module) -> BackboneInfo:
             f"{config['architecture']} has patches of {patch[0]}x{patch[1]} pixels; only square patches are supported"
         )
     strides = tuple(int(layer["reduction"]) for layer in traits.feature_info)
-    channels = tuple(int(layer["num_chs"]) for layer in traits.feature_info)
+    neck = getattr(model, "neck", None)
+    narrowed = getattr(neck[0], "out_channels", None) if isinstance(neck, nn.Sequential) else None
+    channels = tuple(int(narrowed or layer["num_chs"]) for layer in traits.feature_info)
     return BackboneInfo(
         name=config["architecture"],
         patch_size=max(strides),
@@ -116,7 +118,8 @@ class FeatureExtractor:
         layers: Layer specs (`srt_distill.backbone.layers`): 0-based numbers, negatives counting from the last, with an
             optional facet: -1, "8:key", "-1:prefix". Maps come in this order, repeats allowed.
         norm: Apply the model's final norm to every map of tokens, so that the last one equals `forward_features`.
-            Hierarchical networks have it, if at all, at the last layer only. Facets of the attention are not normed.
+            Hierarchical networks have it, if at all, at the last layer only; convolutional ones, and those that pool
+            first and norm then, have none to apply. Facets of the attention are not normed.
     """
 
     model: nn.Module

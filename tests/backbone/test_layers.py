@@ -155,6 +155,56 @@ def test_a_model_of_fixed_size_is_of_the_size_it_was_built_with():
     assert describe_backbone(build_small("hiera_tiny_224")).fixed_size == (224, 224)
 
 
+@pytest.mark.parametrize(
+    ("name", "normed_layers"),
+    [
+        ("vit_small_patch14_reg4_dinov2", {0, 1, 2}),
+        ("beit_base_patch16_224", set()),  # pools first, norms then
+        ("swin_tiny_patch4_window7_224", {3}),
+        ("hiera_tiny_224", set()),  # timm has the norm in the head
+        ("pvt_v2_b0", set()),
+        ("test_convnext", set()),
+        ("test_resnet", set()),
+    ],
+)
+def test_the_final_norm_is_applied_where_a_network_has_one(name: str, normed_layers: set[int]):
+    model = build_small(name)
+    info = describe_backbone(model)
+    layers = tuple(range(info.num_layers))
+    images = torch.randn(1, 3, *(info.fixed_size or (2 * info.patch_size,) * 2))
+    with torch.no_grad():
+        normed, raw = (FeatureExtractor(model, layers, norm=norm)(images) for norm in (True, False))
+    assert {i for i in layers if not torch.equal(normed[i], raw[i])} == normed_layers
+
+
+def test_the_neck_of_sam_is_its_norm():
+    args = {"embed_dim": 24, "depth": 2, "num_heads": 2, "global_attn_indexes": (1,)}
+    model = build_backbone({"architecture": "samvit_base_patch16", "model_args": args, "num_classes": 0})
+    assert describe_backbone(model).channels == (256, 256)
+    images = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(FeatureExtractor(model)(images)[0], model.forward_features(images))
+        assert FeatureExtractor(model, (0,), norm=False)(images)[0].shape == (1, 24, 2, 3)
+
+
+def test_fewer_heads_of_keys_than_of_queries():
+    args = {"embed_dim": 48, "depth": 2, "num_heads": 4, "num_kv_heads": 2}
+    model = build_backbone({"architecture": "vit_base_patch16_sapiens2", "model_args": args, "num_classes": 0})
+    maps = FeatureExtractor(model, ("1:query", "1:key", "1:value"))(torch.randn(1, 3, 32, 48))
+    assert [tuple(m.shape) for m in maps] == [(1, 48, 2, 3), (1, 24, 2, 3), (1, 24, 2, 3)]
+
+
+def test_registers_are_prefix_tokens_and_no_patches():
+    model = build_small("vit_small_patch14_reg4_dinov2")
+    images = torch.randn(1, 3, 28, 42)
+    prefix, key = FeatureExtractor(model, ("-1:prefix", "-1:key"))(images)
+    assert prefix.shape == (1, 5 * 24, 1, 1)
+    assert key.shape == (1, 24, 2, 3)
+    with torch.no_grad():
+        model.get_parameter("reg_token").add_(1.0)
+    assert not torch.equal(FeatureExtractor(model, ("-1:prefix",))(images)[0], prefix)
+
+
 def test_nonsquare_patches_are_refused():
     config = {"architecture": "vit_small_patch16_224", "model_args": {"patch_size": (16, 8), "depth": 1}}
     with pytest.raises(ValueError, match="only square patches"):
