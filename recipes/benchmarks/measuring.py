@@ -1,0 +1,119 @@
+"""What the benchmarks share: the machine in words, peak memory, and one Markdown table a benchmark.
+
+Shape legend: none.
+"""
+
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srt_distill.evaluation.latency import Latency
+from srt_distill.files import write_file
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
+STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def describe_machine(device: torch.device) -> str:
+    """Processor, threads, graphics card if it is used, and version of torch."""
+    parts = [_processor(), f"{torch.get_num_threads()} threads of {os.cpu_count()} cores", f"torch {torch.__version__}"]
+    if device.type == "cuda":
+        parts.insert(0, torch.cuda.get_device_name(device))
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unnamed processor")
+
+
+def command_line() -> str:
+    """The command that is running, paths relative to where it was called."""
+    words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv]
+    return f"python {shlex.join(words)}"
+
+
+def seconds(job: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def measure_peak(job: Callable[..., Any], *arguments: Any) -> float | None:
+    """Memory in MiB that a job needs at its peak beyond what its process holds before, in a fresh process.
+
+    Resident memory, from the kernel's own high-water mark, reset just before the job begins.
+
+    Args:
+        job: A function of a module: called with the arguments it prepares and returns the job proper, a function
+            without arguments.
+        *arguments: Passed to `job`; to be picklable.
+
+    Returns:
+        MiB, or None where the system keeps no such mark (it takes Linux).
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_peak_here, torch.get_num_threads(), job, arguments).result()
+
+
+def _peak_here(num_threads: int, job: Callable[..., Any], arguments: tuple[Any, ...]) -> float | None:
+    torch.set_num_threads(num_threads)
+    run = job(*arguments)
+    if not PEAK_RESET.exists():
+        return None
+    before = resident_mib("VmRSS")
+    PEAK_RESET.write_text("5")
+    run()
+    return resident_mib("VmHWM") - before
+
+
+def resident_mib(field: str) -> float:
+    """A field of this process's status, such as VmRSS, in MiB (Linux)."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) / 1024
+
+
+def speed_up(latency: Latency) -> str:
+    """How many times faster the job is than its reference, with the interval round that median."""
+    return (
+        f"{1 / latency.ratio:.1f}x ({1 / latency.ratio_high:.1f} to {1 / latency.ratio_low:.1f}, "
+        f"{latency.num_pairs} pairs in turns)"
+    )
+
+
+def write_table(
+    output: Path, name: str, claim: str, device: torch.device, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write and print one benchmark's page: claim, machine, command and table.
+
+    Args:
+        output: Folder of the pages.
+        name: Of the benchmark.
+        claim: What is measured against what, and how.
+        device: What it ran on.
+        header: Of the columns.
+        rows: The cells.
+    """
+    lines = [
+        f"# {name}",
+        "",
+        claim.strip(),
+        "",
+        f"- machine: {describe_machine(device)}",
+        f"- command: `{command_line()}`",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)),
+    ]
+    page = "\n".join(lines) + "\n"
+    write_file(output / f"{name}.md", page)
+    print(page)
