@@ -2,6 +2,7 @@
 
 from srt_distill.data.files import DavisFrames, FileList, ImageFolder
 from srt_distill.data.hugging_face import HuggingFaceImages
+from srt_distill.data.mixture import Mixture
 from srt_distill.data.source import ImageSource
 from srt_distill.data.unlabeled import UnlabeledImages
 from srt_distill.data.video import VideoFrames
@@ -12,6 +13,7 @@ __all__ = [
     "HuggingFaceImages",
     "ImageFolder",
     "ImageSource",
+    "Mixture",
     "UnlabeledImages",
     "VideoFrames",
 ]
