@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "write the adapted backbone out as a timm folder, proven equal to the student",
     "evaluate": "score any backbone, in one pass or under SRT, on DAVIS label propagation",
     "compare": "teacher, full SRT and student side by side on DAVIS: table, latency, pictures",
+    "overlay": "draw the masks that evaluate or compare wrote over their videos: sheets, MP4 and GIF",
     "visualize": "draw the features of any backbone as pictures: PCA colours, noise, SRT against resizing",
 }
 """Every command, each a function `run` in the module of `srt_distill.commands` of its name."""

@@ -24,10 +24,12 @@ from srt_distill.commands.single_layer import (
 )
 from srt_distill.evaluation.comparison import compare as compare_methods
 from srt_distill.evaluation.methods import Method
-from srt_distill.evaluation.report import render_markdown
+from srt_distill.evaluation.report import log_comparison, render_markdown
 from srt_distill.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
+
+LOG_FOLDER = "tensorboard"  # in a run folder, where `srt-distill fit` keeps its log
 
 
 def compare(
@@ -49,6 +51,7 @@ def compare(
     compile: bool = False,
     baselines: list[Baseline] = [],  # noqa: B006 (the parser copies it)
     token_stride: int | None = None,
+    tensorboard: Path | None = None,
     normalization: Normalization = "auto",
     device: str = "auto",
     **protocol: Any,
@@ -79,6 +82,8 @@ def compare(
         baselines: Rows between SRT and student: what the paper compares SRT with, over the teacher's features, as
             '[naive_ensemble, bilinear]'.
         token_stride: Pixels between overlapping tokens; half the patch by default.
+        tensorboard: A run folder, or any folder of a TensorBoard log: the table goes there as text, and each row as a
+            trial with its scores into the tab of hyperparameters.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
         device: `auto`, `cpu`, `cuda`, …
         protocol: The remaining options of `srt_distill.evaluation.comparison.compare`.
@@ -119,6 +124,9 @@ def compare(
         device=where,
         **protocol,
     )
+    if tensorboard is not None:
+        run_log = tensorboard / LOG_FOLDER
+        log_comparison(comparison, run_log if run_log.is_dir() else tensorboard)
     print(render_markdown(comparison))
     print(f"report: {output / 'report.html'}")
 

@@ -5,14 +5,18 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.single_layer import choose_device, name_ensemble
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.execution import AttentionKernel, Precision, compile_blocks, run_with
+from srt_distill.extractor import Extractor
+from srt_distill.fine_grid import FineResonance
 from srt_distill.runs import open_backbone
 from srt_distill.shifts import Border, Subset
 from srt_distill.visualization import visualize as draw
@@ -30,6 +34,7 @@ def visualize(
     shift_radius: int = 3,
     border: Border = "edge",
     shift_subset: Subset = "full",
+    scale: int | Literal["pixels"] = 1,
     views_per_batch: ViewsPerBatch = 1,
     precision: Precision = "float32",
     attention: AttentionKernel = "auto",
@@ -57,6 +62,8 @@ def visualize(
         border: What lies beyond the frame under SRT.
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
+        scale: Cells of SRT's map a token and axis: 1 for the token grid, `pixels` for one a pixel, as the paper draws
+            it; adds the figure of SRT beside resized features (Fig. 5).
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
         attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
@@ -74,7 +81,11 @@ def visualize(
     single = run_with(FeatureExtractor(model, tuple(layers), norm=norm), precision, attention)
     ensemble = name_ensemble(shift_radius, shift_subset)
     srt = StochasticResonance(single, shift_radius, border, views_per_batch, subset=shift_subset)
-    extractors = {"single pass": single, ensemble: srt}
+    cells = min(info.strides[parse_layer(layer).layer] for layer in layers) if scale == "pixels" else scale
+    extractors: dict[str, Extractor] = {
+        "single pass": single,
+        ensemble: srt if cells == 1 else FineResonance(srt, cells),
+    }
     if student is not None:
         adapted = open_backbone(student, position_embedding=position_embedding).to(where)
         if compile:

@@ -40,8 +40,8 @@ class Method:
 
     @property
     def folder_name(self) -> str:
-        """The name as a folder: lower case, words joined by hyphens."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        """The name as a folder."""
+        return as_folder(self.name)
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,11 @@ class Comparison:
             "settings": self.settings,
             "rows": rows,
         }
+
+
+def as_folder(name: str) -> str:
+    """A name as that of a folder: lower case, words joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def plain(score: float) -> str:

@@ -3,5 +3,6 @@
 from srt_distill.evaluation.report.page import render_html
 from srt_distill.evaluation.report.pictures import draw_pictures
 from srt_distill.evaluation.report.table import render_markdown
+from srt_distill.evaluation.report.tensorboard import log_comparison
 
-__all__ = ["draw_pictures", "render_html", "render_markdown"]
+__all__ = ["draw_pictures", "log_comparison", "render_html", "render_markdown"]
