@@ -6,6 +6,7 @@ The protocol is the one of DINO (Caron et al., 2021, eval_video_segmentation), w
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -138,12 +139,17 @@ def evaluate_davis(
 
 
 def _evaluate_into(folder: Path, evaluate: Callable[..., SequenceResult], video: Video, bar: tqdm) -> SequenceResult:
-    """Evaluate a video and write its masks, in a thread beside the work; they are all on disk on return."""
+    """Evaluate a video and write its masks, in a thread beside the work; they are all on disk on return.
+
+    A mask that cannot be written ends the evaluation at the next frame, not after the last.
+    """
     (folder / FINISHED).unlink(missing_ok=True)  # masks about to be replaced must not pass for finished
     with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
-        writing: list[Future] = []
+        writing: deque[Future] = deque()
 
         def keep(path: Path, ids: np.ndarray) -> None:
+            while writing and writing[0].done():
+                writing.popleft().result()
             writing.append(thread.submit(write_mask, folder / path.name, ids))
             bar.update()
 

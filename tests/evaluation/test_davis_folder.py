@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from srt_distill.evaluation import davis as davis_module
 from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD, evaluate_davis, score_davis
+from srt_distill.evaluation.davis_results import FINISHED, write_mask
 from srt_distill.evaluation.davis_videos import network_size, read_mask
 
 MEAN_STD = {"mean": DAVIS_MEAN, "std": DAVIS_STD}
@@ -89,6 +92,64 @@ def test_an_interrupted_sequence_is_computed_again(tiny_davis, tmp_path):
     extract = MeanColours()
     evaluate(tiny_davis, tmp_path, extract)
     assert extract.num_calls == 5  # the second video only
+
+
+def test_a_mask_that_cannot_be_written_ends_the_run_and_leaves_it_unfinished(tiny_davis, tmp_path, monkeypatch):
+    def full_disk(path, ids):
+        if path.name == "00001.png":
+            raise OSError("no space left on device")
+        write_mask(path, ids)
+
+    monkeypatch.setattr(davis_module, "write_mask", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        evaluate(tiny_davis, tmp_path)
+    assert not (tmp_path / "cats" / FINISHED).exists()
+    monkeypatch.undo()
+    extract = MeanColours()
+    evaluate(tiny_davis, tmp_path, extract)
+    assert extract.num_calls == 10
+
+
+def test_a_failed_write_is_noticed_at_the_next_frame(tiny_davis, tmp_path, monkeypatch):
+    failed = threading.Event()
+
+    def full_disk(path, ids):
+        failed.set()
+        raise OSError("no space left on device")
+
+    class Waits(MeanColours):
+        def __call__(self, images):
+            failed.wait(20)  # the first mask is handed out before any frame is looked at
+            return super().__call__(images)
+
+    monkeypatch.setattr(davis_module, "write_mask", full_disk)
+    extract = Waits()
+    with pytest.raises(OSError, match="no space left"):
+        evaluate(tiny_davis, tmp_path, extract)
+    assert extract.num_calls < 5  # of the first video's
+
+
+def test_masks_are_written_beside_the_work(tiny_davis, tmp_path, monkeypatch):
+    third_frame = threading.Event()
+    waited = []
+
+    def slow_disk(path, ids):
+        if path.name == "00000.png":
+            waited.append(third_frame.wait(20))
+        write_mask(path, ids)
+
+    class Tells(MeanColours):
+        def __call__(self, images):
+            if self.num_calls == 2:
+                third_frame.set()
+            return super().__call__(images)
+
+    evaluate(tiny_davis, tmp_path / "plain", sequences=["cats"])
+    monkeypatch.setattr(davis_module, "write_mask", slow_disk)
+    evaluate(tiny_davis, tmp_path / "slow", Tells(), sequences=["cats"])
+    assert waited == [True]  # frame 2 was extracted while mask 0 was being written
+    for path in (tmp_path / "plain" / "cats").glob("*.png"):
+        assert path.read_bytes() == (tmp_path / "slow" / "cats" / path.name).read_bytes()
 
 
 def test_an_object_that_vanishes_on_the_token_grid_moves_no_other_id(davis, tmp_path):

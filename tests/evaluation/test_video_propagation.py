@@ -1,5 +1,6 @@
 """Propagation through whole videos: order, patch sides, sizes, and that nothing is written."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srt_distill.evaluation import video_propagation
 from srt_distill.evaluation.davis_videos import Video, open_video
+from srt_distill.evaluation.label_propagation import harden_labels
 from srt_distill.evaluation.video_propagation import (
     NUM_PENDING,
     NUM_TIMED_FRAMES,
@@ -110,6 +113,33 @@ def test_masks_come_in_order_when_propagation_lags_behind(generator: torch.Gener
     for count in (2, NUM_TIMED_FRAMES + 2):
         some = list(propagate_video(mean_colours(8), images[:count], mask, patch=8, device=CPU))
         np.testing.assert_array_equal(np.stack(some), np.stack(all_masks[: count - 1]))
+
+
+def test_frames_are_extracted_while_earlier_ones_are_propagated(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_frames = NUM_TIMED_FRAMES + 4
+    images = [torch.randn(3, 32, 48, generator=generator) for _ in range(num_frames)]
+    mask = np.zeros((64, 96), dtype=np.uint8)
+    mask[16:40, 20:60] = 1
+    expected = list(propagate_video(mean_colours(8), images, mask, patch=8, device=CPU))
+    last_seen, waited, calls = threading.Event(), [], []
+
+    def extract(batch: Tensor) -> tuple[Tensor, ...]:
+        calls.append(1)
+        if len(calls) == num_frames:
+            last_seen.set()
+        return mean_colours(8)(batch)
+
+    def slow_harden(soft: Tensor, patch: int) -> Tensor:
+        if len(calls) > NUM_TIMED_FRAMES + 1:
+            waited.append(last_seen.wait(20))
+        return harden_labels(soft, patch)
+
+    monkeypatch.setattr(video_propagation, "harden_labels", slow_harden)
+    found = list(propagate_video(extract, images, mask, patch=8, device=CPU))
+    assert waited and all(waited)  # propagation stood still until the last frame was extracted
+    np.testing.assert_array_equal(np.stack(found), np.stack(expected))
 
 
 def test_an_error_in_the_extractor_ends_the_run(tiny_davis: Path) -> None:
