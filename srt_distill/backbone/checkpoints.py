@@ -117,7 +117,7 @@ def strip_prefixes(state: Mapping[str, Tensor], expected: Collection[str], path:
         ValueError: If two complete backbones with different prefixes are in the file.
     """
     state = dict(state)
-    if not any(re.match(r"blocks\.\d+\.\d+\.", key) for key in expected):
+    if not any(re.search(r"(^|\.)blocks\.\d+\.\d+\.", key) for key in expected):
         state = {re.sub(r"(^|\.)blocks\.\d+\.(\d+)\.", r"\1blocks.\2.", key): value for key, value in state.items()}
     if any(key.endswith("blocks.0.ls1.gamma") for key in expected):
         state = {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", key): value for key, value in state.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srt_distill.backbone import load_backbone
+from srt_distill.backbone import build_backbone, load_backbone, save_backbone
 from srt_distill.backbone.checkpoints import read_weights
 from tests.backbone.small import same, stored, tiny_folder
 
@@ -109,11 +109,21 @@ def test_release_layouts(layout, ignored, tiny: Path, tmp_path: Path, caplog: py
         assert re.search(ignored, caplog.text)
 
 
-def test_blocks_in_stages_are_no_chunks(tmp_path: Path):
-    model = load_backbone("test_efficientnet", pretrained=False)
-    assert "blocks.1.0.conv_exp.weight" in model.state_dict()
-    torch.save(model.state_dict(), tmp_path / "stages.pth")
-    assert same(load_backbone("test_efficientnet", weights=tmp_path / "stages.pth"), model.state_dict())
+PYRAMID = {"embed_dims": (24, 48, 48, 96), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "key"),
+    [
+        ("test_efficientnet", {}, "blocks.1.0.conv_exp.weight"),
+        ("davit_tiny", PYRAMID, "stages.0.blocks.0.0.norm1.weight"),
+    ],
+)
+def test_blocks_in_stages_are_no_chunks(name: str, args: dict, key: str, tmp_path: Path):
+    model = build_backbone({"architecture": name, "model_args": args, "num_classes": 0})
+    assert key in model.state_dict()
+    save_backbone(model, tmp_path)
+    assert same(load_backbone(f"local-dir:{tmp_path}"), model.state_dict())
 
 
 def test_dinov2_with_registers(tmp_path: Path):
