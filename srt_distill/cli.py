@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = importlib.import_module(f"srt_distill.commands.{name}").run
     try:
         run(rest)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SRT_DISTILL_TRACEBACK"):
             raise
         print(f"srt-distill {name}: {error}\n(SRT_DISTILL_TRACEBACK=1 shows where)", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`srt-distill export`: the student out of a run, as a timm folder.
+"""`srt-distill export`: the student out of a run, as a timm folder and in other formats.
 
 Shape legend: none.
 """
@@ -8,22 +8,26 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from srt_distill.exporting import export_student
+from srt_distill.exporting import Format, export_student
 from srt_distill.runs import load_run
 
 
-def export(checkpoint: Path, output: Path) -> None:
-    """Write the adapted backbone of a run as a timm folder, proven equal to the student.
+def export(checkpoint: Path, output: Path, formats: list[Format] | None = None) -> None:
+    """Write the adapted backbone of a run as a timm folder, and in other formats, each proven equal to the student.
 
-    The folder holds config.json, model.safetensors and a model card. Load it anywhere, without this package:
-    timm.create_model("local-dir:<output>", pretrained=True). It is reloaded in a fresh interpreter and compared with
-    the student before the command reports success; an older export is replaced only then.
+    The folder holds config.json, model.safetensors, a model card and parity.json. Load it anywhere, without this
+    package: timm.create_model("local-dir:<output>", pretrained=True). Every format is loaded in a fresh interpreter
+    and compared with the student at three image sizes before the command reports success; an older export is replaced
+    only then.
 
     Args:
         checkpoint: A run folder that `srt-distill fit` wrote, or one of its .ckpt files.
         output: Folder to write.
+        formats: More formats beside the timm folder, for example '[onnx, transformers]'. transformers: the folder loads
+            with AutoModel. onnx: model.onnx, any number of images of any size. torch_export: model.pt2, the same for
+            torch alone.
     """
-    done = export_student(load_run(checkpoint), output)
+    done = export_student(load_run(checkpoint), output, formats or ())
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
         for size, difference in proof.differences.items():

@@ -1,5 +1,5 @@
 """The student out: the same model in the formats others load, each proven equal before it is called done."""
 
-from srt_distill.exporting.student import Export, export_student
+from srt_distill.exporting.student import Export, Format, export_student
 
-__all__ = ["Export", "export_student"]
+__all__ = ["Export", "Format", "export_student"]

@@ -4,18 +4,27 @@ Shape legend: none, models are only handed on.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from srt_distill.backbone import describe_backbone, hash_weights
 from srt_distill.exporting.card import write_card
+from srt_distill.exporting.onnx_file import ONNX_MODULES, write_onnx
 from srt_distill.exporting.parity import Parity, measure_parity
 from srt_distill.exporting.timm_folder import write_timm
-from srt_distill.exporting.verification import Proof, expect_features
+from srt_distill.exporting.torch_program import write_torch_program
+from srt_distill.exporting.tracing import trace_backbone
+from srt_distill.exporting.transformers_wrapper import TRANSFORMERS_MODULES, prove_transformers
+from srt_distill.exporting.verification import Expectation, Proof, expect_features, require_extra
 from srt_distill.files import replaced_folder, require_writable
 from srt_distill.runs import Run
 
 PARITY_FILE = "parity.json"
+
+Format = Literal["timm", "transformers", "onnx", "torch_export"]
+NEEDS: dict[Format, Sequence[str]] = {"transformers": TRANSFORMERS_MODULES, "onnx": ONNX_MODULES}
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,8 @@ class Export:
     proofs: tuple[Proof, ...]
 
 
-def export_student(run: Run, output: Path, *, budget: float = 10.0) -> Export:
-    """Write the student as a timm folder, proven equal, with its cost beside the teacher's.
+def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",), *, budget: float = 10.0) -> Export:
+    """Write the student as a timm folder and in other formats, proven equal, with its cost beside the teacher's.
 
     Everything is reloaded in a fresh interpreter that does not import this package, and must give the student's
     features. Only then does the folder take the place of an older export.
@@ -48,31 +57,48 @@ def export_student(run: Run, output: Path, *, budget: float = 10.0) -> Export:
     Args:
         run: What `load_run` gave.
         output: The folder to write.
+        formats: What is wanted besides the timm folder, which is always written.
         budget: Seconds for the comparison of latencies.
 
     Returns:
         What was proven; also in parity.json and the model card of the folder.
 
     Raises:
+        ImportError: If a library that a format needs is missing.
         PermissionError: If the output's parent cannot be written to.
-        RuntimeError: If a format differs from the student, or the student from the teacher's architecture.
+        RuntimeError: If a format differs from the student or cannot hold it, or the student is not of the teacher's
+            architecture.
     """
-    output = Path(output)
+    for format_ in formats:
+        require_extra(format_, NEEDS.get(format_, ()))
     require_writable(output.parent)
     expected = expect_features(run.student)
     with replaced_folder(output) as folder:
-        proofs = (write_timm(expected, folder),)
+        proofs = _write_formats(expected, formats, folder)
         export = Export(
             folder=output,
             architecture=describe_backbone(run.student).name,
             student_hash=hash_weights(run.student),
             teacher_hash=hash_weights(run.teacher),
             parity=measure_parity(run.student, run.teacher, next(iter(expected.images.values())), budget=budget),
-            proofs=proofs,
+            proofs=tuple(proofs),
         )
         write_card(folder, run, export)
         (folder / PARITY_FILE).write_text(json.dumps(_record(export), indent=2) + "\n")
     return export
+
+
+def _write_formats(expected: Expectation, formats: Sequence[Format], folder: Path) -> list[Proof]:
+    proofs = [write_timm(expected, folder)]
+    if "transformers" in formats:
+        proofs.append(prove_transformers(expected, folder))
+    if "onnx" in formats or "torch_export" in formats:
+        program = trace_backbone(expected.model)
+        if "torch_export" in formats:
+            proofs.append(write_torch_program(program, expected, folder))
+        if "onnx" in formats:
+            proofs.append(write_onnx(program, expected, folder))
+    return proofs
 
 
 def _record(export: Export) -> dict:

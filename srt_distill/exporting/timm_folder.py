@@ -6,8 +6,7 @@ Shape legend: none, the comparison is in `verification`.
 from pathlib import Path
 
 from srt_distill.backbone import save_backbone
-from srt_distill.exporting import plain_timm
-from srt_distill.exporting.verification import Expectation, Proof, require_equal, run_apart
+from srt_distill.exporting.verification import SCRIPTS, Expectation, Proof, require_equal, run_apart
 
 
 def write_timm(expected: Expectation, folder: Path) -> Proof:
@@ -24,7 +23,7 @@ def write_timm(expected: Expectation, folder: Path) -> Proof:
         RuntimeError: If it does not.
     """
     save_backbone(expected.model, folder)
-    outputs = run_apart(Path(plain_timm.__file__), [str(folder.resolve())], expected.images)
+    outputs = run_apart(SCRIPTS / "plain_timm.py", [str(folder.resolve())], expected.images)
     return Proof(
         format="timm",
         file=".",

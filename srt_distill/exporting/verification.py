@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from srt_distill.backbone import backbone_config, build_backbone, describe_backbone
 
+SCRIPTS = Path(__file__).parent  # the plain_*.py: run, never imported here
 MAX_NATIVE_TOKENS = 40 * 40  # a native grid beyond this is too slow to be checked at; 14x14 is taken instead
 
 
@@ -107,7 +107,7 @@ def run_apart(script: Path, arguments: Sequence[str], images: Mapping[str, Tenso
         What the script wrote.
 
     Raises:
-        RuntimeError: If the script failed; the end of what it said is in the message.
+        RuntimeError: If the script failed; the last line of what it said is in the message.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch) / "inputs.safetensors", Path(scratch) / "outputs.safetensors"
@@ -121,7 +121,8 @@ def run_apart(script: Path, arguments: Sequence[str], images: Mapping[str, Tenso
         )
         if result.returncode:
             raise RuntimeError(
-                f"{script.stem} cannot load what was exported, so nothing was written: {result.stderr.strip()[-2000:]}"
+                f"{script.stem} cannot run what was exported, so nothing was written: "
+                f"{(result.stderr.strip().splitlines() or ['no reason was given'])[-1]}"
             )
         return load_file(outputs)
 
@@ -151,7 +152,7 @@ def require_equal(
                 f"the export as {what} gives features of shape {tuple(given.shape)} for an image of {name} pixels, the "
                 f"student {tuple(wanted.shape)}; nothing was written"
             )
-        differences[name] = largest_difference(given, wanted)
+        differences[name] = (given - wanted).abs().max().item()
     beyond = [difference for difference in differences.values() if not difference <= bar]  # so that NaN is beyond
     if beyond:
         raise RuntimeError(
@@ -159,11 +160,6 @@ def require_equal(
             "written"
         )
     return differences
-
-
-def largest_difference(ours: Float[Tensor, "..."], theirs: Float[Tensor, "..."]) -> float:
-    """Largest absolute difference of two tensors of one shape."""
-    return (ours - theirs).abs().max().item()
 
 
 def require_extra(what: str, modules: Sequence[str]) -> None:
@@ -178,3 +174,9 @@ def require_extra(what: str, modules: Sequence[str]) -> None:
             f"the format {what} needs {', '.join(missing)}, not installed here; pip install 'srt-distill[export]', or "
             "leave the format out"
         )
+
+
+def reason_of(error: Exception) -> str:
+    """First line of what an error, or the one that caused it, says."""
+    root = error.__cause__ or error
+    return next(iter(str(root).strip().splitlines()), type(root).__name__)

@@ -1,10 +1,12 @@
 """A finished run of a tiny model, for every format."""
 
+from typing import get_args
+
 import pytest
 import pytorch_lightning as pl
 
 from srt_distill.distillation import SRTDistillation
-from srt_distill.exporting import export_student
+from srt_distill.exporting import Format, export_student
 from srt_distill.runs import load_run
 from tests.test_distillation import loader
 
@@ -21,5 +23,5 @@ def run(tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def exported(run, tmp_path_factory):
-    """That run, exported."""
-    return export_student(run, tmp_path_factory.mktemp("exports") / "adapted", budget=0.0)
+    """That run, exported in every format."""
+    return export_student(run, tmp_path_factory.mktemp("exports") / "adapted", get_args(Format), budget=0.0)

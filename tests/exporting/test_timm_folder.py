@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from srt_distill.backbone import hash_weights
-from srt_distill.exporting import export_student, student, timm_folder
+from srt_distill.exporting import export_student, student, timm_folder, verification
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_card_names_teacher_scores_and_settings(exported):
 
 def test_the_script_that_checks_the_export_never_imports_this_package(exported, tmp_path):
     save_file({"x": torch.zeros(1, 3, 32, 32)}, tmp_path / "in.safetensors")
-    script = Path(timm_folder.plain_timm.__file__)
+    script = verification.SCRIPTS / "plain_timm.py"
     code = (
         "import sys, runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
         "print([m for m in sys.modules if m.startswith('srt_distill')])"

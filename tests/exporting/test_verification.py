@@ -40,5 +40,5 @@ def test_a_missing_library_names_the_extra():
 def test_a_failing_script_says_why(tmp_path):
     script = tmp_path / "reader.py"
     script.write_text("raise SystemExit('the file is damaged')")
-    with pytest.raises(RuntimeError, match=r"reader cannot load what was exported.*the file is damaged"):
+    with pytest.raises(RuntimeError, match=r"reader cannot run what was exported.*the file is damaged"):
         run_apart(script, [], {"a": torch.zeros(1)})
