@@ -107,7 +107,12 @@ def load_run(path: str | Path) -> Run:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint ({error}); it may be cut short or no .ckpt") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({str(error).partition('.')[0]}): it is cut short, no .ckpt, or "
+            "needs more than tensors and plain values, and a pickle can run any code. What srt-distill fit writes "
+            "never does: fetch it again. Weights of other trainings go to --model.weights <file>, which says how to "
+            "convert them"
+        ) from error
     if "backbone" not in checkpoint or "state_dict" not in checkpoint:
         raise ValueError(
             f"{path} is no checkpoint of srt-distill fit: it describes no backbone; give a fit run's .ckpt"

@@ -1,5 +1,7 @@
 """Runs on disk, and backbones by any name."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,14 +27,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         load_run(tmp_path / "cut.ckpt")
 
 
-def test_a_pickle_with_code_is_refused(tmp_path):
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
-            return (print, ("ran",))
+            return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint.*can run any code.*--model.weights"):
         load_run(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_somebody_elses_checkpoint_is_refused(tmp_path):
