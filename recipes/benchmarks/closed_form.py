@@ -1,108 +1,149 @@
-"""What SRT costs beyond its bare passes, in time and in memory.
+"""What SRT costs beyond its bare passes, in time and in peak memory.
 
 Claim:    the closed form adds at most 5% to the bare passes; the literal form (upsample, shift, pool) does not
 Source:   paper, Sect. 2.5; Algorithm 1
-Command:  python recipes/benchmarks/closed_form.py --output runs/benchmarks
-Takes:    about 10 minutes on 2 CPU cores (ViT-S/16 at 480x832, 49 shifts, bare passes and SRT in turns)
+Command:  python recipes/benchmarks/closed_form.py
+Takes:    about 5 minutes on 2 quiet CPU cores (ViT-S/16 at 480x832, all 49 shifts); with --num_shifts 13 about 3
 
-Bare passes are the same extractor on the same views, features dropped. Both sides run in turns in one process; the
-ratio is the median over pairs. Memory is what the maps held at once take, by arithmetic.
+Bare passes are the same extractor on the same views, features dropped. SRT and bare passes run in turns in one process;
+the ratio is the median over pairs. Peak memory is that of either in a fresh process, beyond weights and image, over
+four shifts (it does not grow with their number), least of three. What moving maps back and averaging takes by itself is timed on one map
+of the same size, in the closed form and literally.
 """
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import RESULTS, measure_peak, write_table
 from torch import Tensor
 
-from srt_distill.backbone import FeatureExtractor, load_backbone
-from srt_distill.ensemble import StochasticResonance, mean_maps
+from srt_distill import FeatureExtractor, StochasticResonance, load_backbone
+from srt_distill.commands.single_layer import choose_device
+from srt_distill.ensemble import mean_maps
+from srt_distill.evaluation.latency import time_pairs
 from srt_distill.extractor import Extractor
-from srt_distill.files import write_file
-from srt_distill.shifts import grid_shifts, pad_images, slice_view, unshift_tokens
+from srt_distill.shifts import Shift, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
+
+REPEATS = 3  # fresh processes a side; what the system loads meanwhile makes single ones differ
+
+CLAIM = """
+What SRT adds to its passes. Bare passes: the same extractor on the same shifted views, features dropped, one view at a
+time. Time: median ratio of SRT to bare passes run in turns, with the interval of that median. Memory: peak of either in
+a fresh process, beyond weights and image, least of three. Aggregation: moving all maps back and averaging them, without any pass.
+"""
 
 
-def run_bare(extract: Extractor, images: Tensor, radius: int) -> None:
+def run_bare(extract: Extractor, images: Tensor, radius: int, shifts: Sequence[Shift]) -> None:
     """All passes of SRT and nothing else."""
     padded = pad_images(images, radius, "edge")
-    for shift in grid_shifts(radius):
-        extract(slice_view(padded, shift, radius, (images.shape[-2], images.shape[-1])))
+    with torch.inference_mode():
+        for shift in shifts:
+            extract(slice_view(padded, shift, radius, (images.shape[-2], images.shape[-1])))
 
 
-def unshift_literally(features: Tensor, shift: tuple[int, int], patch: int) -> Tensor:
+def run_srt(srt: StochasticResonance, images: Tensor, shifts: Sequence[Shift]) -> None:
+    """The same passes, moved back and averaged."""
+    with torch.inference_mode():
+        srt(images, shifts)
+
+
+def unshift_literally(features: Tensor, shift: Shift, patch: int) -> Tensor:
     """Upsample to pixels, shift back with repeated edges, pool: what the closed form replaces."""
     dy, dx = shift
     pixels = F.interpolate(features, scale_factor=patch, mode="nearest")
     height, width = pixels.shape[-2:]
-    rows = (torch.arange(height) + dy).clamp(0, height - 1)
-    columns = (torch.arange(width) + dx).clamp(0, width - 1)
+    rows = (torch.arange(height, device=features.device) + dy).clamp(0, height - 1)
+    columns = (torch.arange(width, device=features.device) + dx).clamp(0, width - 1)
     return F.avg_pool2d(pixels[..., rows, :][..., columns], patch)
 
 
-def seconds(job: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
+def aggregate(unshift: Callable[[Tensor, Shift, int], Tensor], features: Tensor, patch: int, radius: int) -> Tensor:
+    """The mean over all shifts, as if every view had these features."""
+    with torch.inference_mode():
+        return mean_maps((unshift(features, shift, patch),) for shift in grid_shifts(radius))[0]
+
+
+def prepare(side: str, backbone: str, size: tuple[int, int], radius: int) -> Callable[[], None]:
+    """One side of the comparison over four shifts, ready to be run in a fresh process."""
+    extract = FeatureExtractor(load_backbone(backbone, pretrained=False))
+    images, shifts = torch.randn(1, 3, *size), lattice_shifts(radius, 4)
+    if side == "bare":
+        return partial(run_bare, extract, images, radius, shifts)
+    return partial(run_srt, StochasticResonance(extract, radius), images, shifts)
 
 
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="vit_small_patch16_224")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 832))
-    parser.add_argument("--radius", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--backbone", default="vit_small_patch16_224", help="timm name; random weights do")
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 832), help="height and width in pixels")
+    parser.add_argument("--radius", type=int, default=3, help="d, in pixels")
+    parser.add_argument("--num_shifts", type=int, help="evenly spread shifts a run; all (2d+1)² by default")
+    parser.add_argument("--pairs", type=int, default=3, help="runs of SRT and of bare passes in turns")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the page")
     options = parser.parse_args()
 
-    extract = FeatureExtractor(load_backbone(options.backbone, pretrained=False))
-    images = torch.randn(1, 3, *options.size, generator=torch.Generator().manual_seed(0))
-    srt = StochasticResonance(extract, options.radius)
+    device, radius = choose_device(options.device), options.radius
+    full = grid_shifts(radius)
+    shifts = lattice_shifts(radius, options.num_shifts) if options.num_shifts else full
+    extract = FeatureExtractor(load_backbone(options.backbone, pretrained=False).to(device))
+    images = torch.randn(1, 3, *options.size, generator=torch.Generator().manual_seed(0)).to(device)
+    time_them = partial(time_pairs, device=device, max_pairs=options.pairs, budget=float("inf"))
+    ours = time_them(
+        partial(run_srt, StochasticResonance(extract, radius), images, shifts),
+        partial(run_bare, extract, images, radius, shifts),
+    )
     with torch.inference_mode():
-        maps = extract(images)
-        patch = images.shape[-2] // maps[0].shape[-2]
-        pairs = [
-            (seconds(lambda: run_bare(extract, images, options.radius)), seconds(lambda: srt(images)))
-            for _ in range(options.pairs)
-        ]
-        shifts = grid_shifts(options.radius)
-        closed = seconds(lambda: mean_maps((unshift_tokens(maps[0], s, patch),) for s in shifts))
-        literal = seconds(lambda: mean_maps((unshift_literally(maps[0], s, patch),) for s in shifts))
-    ratio = statistics.median(ours / bare for bare, ours in pairs)
-    map_bytes, pixel_bytes = maps[0].nbytes, maps[0].nbytes * patch**2
-    bare = statistics.median(bare for bare, _ in pairs)
-    row = {
-        "backbone": options.backbone,
-        "size": list(options.size),
-        "passes": len(shifts),
-        "threads": torch.get_num_threads(),
-        "srt_over_bare_passes": ratio,
-        "bare_seconds": bare,
-        "closed_form_seconds": closed,
-        "literal_seconds": literal,
-        "closed_form_over_bare": closed / bare,
-        "literal_over_bare": literal / bare,
-        "closed_form_extra_bytes": 3 * map_bytes,
-        "literal_extra_bytes": 2 * pixel_bytes,
-    }
-    table = f"""| {options.backbone}, {options.size[0]}x{options.size[1]}, {len(shifts)} passes | measured |
-|---|---|
-| SRT over its bare passes (median of {options.pairs} pairs) | {ratio:.3f}x |
-| aggregation alone, closed form | {closed:.3f} s, {100 * closed / bare:.2f}% of the bare passes |
-| aggregation alone, upsample-shift-pool | {literal:.2f} s, {100 * literal / bare:.1f}% of the bare passes |
-| closed form over literal | {literal / closed:.0f}x faster |
-| maps held: closed form (mean, view, neighbour) | {3 * map_bytes / 2**20:.1f} MiB |
-| maps held: literal (pixels, shifted pixels) | {2 * pixel_bytes / 2**20:.0f} MiB |
-"""
-    write_file(options.output / "closed_form.json", json.dumps(row, indent=1) + "\n")
-    write_file(options.output / "closed_form.md", table)
-    print(table)
+        features = extract(images)[0]
+    patch = images.shape[-2] // features.shape[-2]
+    alone = time_them(
+        partial(aggregate, unshift_tokens, features, patch, radius),
+        partial(aggregate, unshift_literally, features, patch, radius),
+    )
+    difference = (
+        (aggregate(unshift_tokens, features, patch, radius) - aggregate(unshift_literally, features, patch, radius))
+        .abs()
+        .max()
+    )
+
+    bare = ours.reference_seconds / len(shifts) * len(full)
+    rows = [
+        [
+            "SRT over bare passes, time",
+            f"{ours.ratio:.3f}x ({ours.ratio_low:.3f} to {ours.ratio_high:.3f}, {ours.num_pairs} pairs)",
+        ],
+        ["bare passes", f"{ours.reference_seconds / len(shifts):.3f} s each"],
+        [
+            f"aggregation of {len(full)} maps alone, closed form",
+            f"{alone.seconds:.3f} s, {alone.seconds / bare:.2%} of {len(full)} passes",
+        ],
+        [
+            "the same, upsample, shift, pool",
+            f"{alone.reference_seconds:.2f} s, {alone.reference_seconds / bare:.1%} of {len(full)} passes",
+        ],
+        ["largest difference between the two", f"{difference:.1e}"],
+    ]
+    if device.type == "cpu":
+        size = tuple(options.size)
+        peaks = {
+            side: [measure_peak(prepare, side, options.backbone, size, radius) or 0.0 for _ in range(REPEATS)]
+            for side in ("srt", "bare")
+        }
+        srt, bare_passes = (min(peaks[side]) for side in ("srt", "bare"))
+        if bare_passes > 0:  # 0 where the system keeps no high-water mark
+            rows.append(
+                [
+                    "peak memory, SRT over bare passes",
+                    f"{srt:.0f} MiB over {bare_passes:.0f} MiB, {srt / bare_passes:.3f}x (least of {REPEATS} each)",
+                ]
+            )
+    shape = f"{options.backbone}, {options.size[0]}x{options.size[1]}, d = {radius}, {len(shifts)} shifts"
+    write_table(options.output, "closed_form", CLAIM, device, [shape, "measured"], rows)
 
 
 if __name__ == "__main__":
