@@ -7,8 +7,8 @@ Takes:    about 5 minutes on 2 quiet CPU cores (ViT-S/16 at 480x832, all 49 shif
 
 Bare passes are the same extractor on the same views, features dropped. SRT and bare passes run in turns in one process;
 the ratio is the median over pairs. Peak memory is that of either in a fresh process, beyond weights and image, over
-four shifts (it does not grow with their number), least of three. What moving maps back and averaging takes by itself is timed on one map
-of the same size, in the closed form and literally.
+four shifts (it does not grow with their number), least of three. What moving maps back and averaging takes by itself is
+timed on one map of the same size, in the closed form and literally.
 """
 
 import argparse
@@ -33,7 +33,8 @@ REPEATS = 3  # fresh processes a side; what the system loads meanwhile makes sin
 CLAIM = """
 What SRT adds to its passes. Bare passes: the same extractor on the same shifted views, features dropped, one view at a
 time. Time: median ratio of SRT to bare passes run in turns, with the interval of that median. Memory: peak of either in
-a fresh process, beyond weights and image, least of three. Aggregation: moving all maps back and averaging them, without any pass.
+a fresh process, beyond weights and image, least of three. Aggregation: moving all maps back and averaging them, without
+any pass.
 """
 
 
