@@ -25,6 +25,7 @@ from srt_distill.backbone import (
     build_backbone,
     choose_trained,
     describe_backbone,
+    group_by_depth,
     hash_weights,
     load_backbone,
     paired_weights,
@@ -34,11 +35,17 @@ from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.execution import AttentionKernel, compile_blocks, run_with
-from srt_distill.extractor import Extractor, strides
+from srt_distill.extractor import Extractor, UnitTokens, strides
 from srt_distill.held_out import HeldOutScores, crop_margin
-from srt_distill.losses import Loss, Penalty, distance_to_start, feature_distance, weight_norm
+from srt_distill.losses import Loss, Penalty, feature_distance, weight_penalty
 from srt_distill.metrics import weight_drift
-from srt_distill.optimization import OptimizerFactory, SchedulerFactory, default_optimizer, schedule_one_cycle
+from srt_distill.optimization import (
+    OptimizerFactory,
+    SchedulerFactory,
+    default_optimizer,
+    scale_rates,
+    schedule_one_cycle,
+)
 from srt_distill.shifts import Border, Subset, check_radius
 from srt_distill.target_cache import TargetCache, TargetSettings, describe_settings
 from srt_distill.targets import OnlineTarget, check_target
@@ -62,6 +69,7 @@ class SRTDistillation(pl.LightningModule):
             `-1:prefix` for class and register tokens; see `srt_distill.backbone.layers`.
         layer_weights: Weight of each layer's loss; all 1 by default.
         norm: Apply the final norm to the features of every layer.
+        unit_tokens: Bring every token to length 1 before averaging and comparing, as label propagation does.
         loss: Distance to the target; see `srt_distill.losses.Loss`.
         trainable: Which weights move: all, those of the last blocks, of norms only, biases only, or low-rank adapters
             on all linear layers (`lora`, through peft), which are merged when a run is loaded or exported.
@@ -82,8 +90,8 @@ class SRTDistillation(pl.LightningModule):
         target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
             held-out images only. The data's `views` must be fixed.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
-        lr_scheduler: Scheduler class with its arguments; by default one cycle over the whole run, up to the
-            optimizer's learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one before it; null for one rate.
+        lr_scheduler: Scheduler class with its arguments; by default one cycle over the run, up to the optimizer's rate.
         lr_interval: Whether the scheduler steps every `step` or every `epoch`.
         seed: Seed of the drawn shifts.
 
@@ -111,6 +119,7 @@ class SRTDistillation(pl.LightningModule):
         layers: Sequence[int | str] = (-1,),
         layer_weights: Sequence[float] | None = None,
         norm: bool = True,
+        unit_tokens: bool = False,
         loss: Loss = "mse",
         trainable: TrainablePart = "all",
         last_n: int = 1,
@@ -128,6 +137,7 @@ class SRTDistillation(pl.LightningModule):
         compile: bool = False,
         target_cache: str | None = None,
         optimizer: OptimizerFactory = default_optimizer,
+        layer_decay: float | None = None,
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
         seed: int = 0,
@@ -138,15 +148,14 @@ class SRTDistillation(pl.LightningModule):
             raise ValueError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer")
         check_target(shifts_per_step, shift_subset, loss, target_cache)
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
-        self._make_optimizer = optimizer
-        self._make_scheduler = lr_scheduler
+        self._make_optimizer, self._make_scheduler = optimizer, lr_scheduler
         self.held_out = HeldOutScores(layers)
         self.origin: StochasticResonance | None = None
         self._cache: TargetCache | None = None
         self._scores: dict[str, float] = {}
 
     def configure_model(self) -> None:
-        """Load the backbone twice over: the student, and the frozen teacher it starts from."""
+        """Load the backbone twice over: the student, and the frozen teacher it starts from; w0 if that is another."""
         if hasattr(self, "student") or self._trainer is None:  # without a trainer, a checkpoint brings its own weights
             return
         load = partial(load_backbone, position_embedding=self.hparams["position_embedding"])
@@ -154,7 +163,7 @@ class SRTDistillation(pl.LightningModule):
         self._adopt(student=model, teacher=copy.deepcopy(model))
         if self.hparams["origin"] is not None:
             self.start = (load(self.hparams["origin"], weights=self.hparams["origin_weights"]),)
-            self.origin = replace(self.srt, extract=self._extractor(self.start[0]))
+            self.origin = replace(self.srt, extract=self._run(self._extractor(self.start[0])))
 
     def _w0(self) -> nn.Module:
         return self.start[0].to(self.mean)
@@ -162,32 +171,31 @@ class SRTDistillation(pl.LightningModule):
     def _extractor(self, model: nn.Module) -> FeatureExtractor:
         return FeatureExtractor(model, tuple(self.hparams["layers"]), norm=self.hparams["norm"])
 
+    def _run(self, extract: FeatureExtractor) -> Extractor:
+        finished = run_with(extract, attention=self.hparams["attention"])
+        return UnitTokens(finished) if self.hparams["unit_tokens"] else finished
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: self.hparams[name] for name in names}
+
     def _adopt(self, student: nn.Module, teacher: nn.Module) -> None:
         self.student, self.teacher = student.eval(), teacher.eval().requires_grad_(False)
         self.start = (self.teacher,)
         info = describe_backbone(student)
         self.register_buffer("mean", torch.tensor(info.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(info.std).view(3, 1, 1), persistent=False)
-        single, attention = self._extractor(student), self.hparams["attention"]
-        self.teacher_features = run_with(self._extractor(teacher), attention=attention)
+        single = self._extractor(student)
+        self.student_features, self.teacher_features = self._run(single), self._run(self._extractor(teacher))
+        radius, subset = self.hparams["shift_radius"], self.hparams["shift_subset"]
         self.srt = StochasticResonance(
-            self.teacher_features,
-            radius=self.hparams["shift_radius"],
-            border=self.hparams["border"],
-            views_per_batch=self.hparams["views_per_batch"],
-            margin=self.hparams["margin"],
+            self.teacher_features, radius, **self._given("border", "views_per_batch", "margin")
         )
-        self.target = OnlineTarget(
-            self.srt, self.hparams["shifts_per_step"], self.hparams["seed"], self.hparams["shift_subset"]
-        )
+        self.target = OnlineTarget(self.srt, subset=subset, **self._given("shifts_per_step", "seed"))
         blank = blank_image(student)
-        check_radius(self.hparams["shift_radius"], min(strides(blank, self.teacher_features(blank))), info.name)
-        settings = ("last_n", "lora_rank", "lora_alpha", "seed")
-        choose_trained(single, self.hparams["trainable"], **{n: self.hparams[n] for n in settings})
-        self.student_features = run_with(single, attention=attention)
-        if self.hparams["compile"]:
-            compile_blocks(student)
-            compile_blocks(teacher)
+        check_radius(radius, min(strides(blank, single(blank))), info.name)
+        choose_trained(single, self.hparams["trainable"], **self._given("last_n", "lora_rank", "lora_alpha", "seed"))
+        for model in (student, teacher) if self.hparams["compile"] else ():
+            compile_blocks(model)
 
     def train(self, mode: bool = True) -> "SRTDistillation":
         """Set the mode of everything but the backbones: both stay in eval mode, whose features are distilled."""
@@ -207,8 +215,9 @@ class SRTDistillation(pl.LightningModule):
         if self.hparams["target_cache"] is not None:
             data = getattr(self.trainer, "datamodule", None)
             crops = data.crop_settings if isinstance(data, UnlabeledImages) else None
-            settings = describe_settings(self.target_settings, crops)
-            self._cache = TargetCache(Path(self.hparams["target_cache"]), settings)
+            self._cache = TargetCache(
+                Path(self.hparams["target_cache"]), describe_settings(self.target_settings, crops)
+            )
 
     @property
     def target_settings(self) -> TargetSettings:
@@ -220,7 +229,7 @@ class SRTDistillation(pl.LightningModule):
             std=std,
             layers=tuple(self.hparams["layers"]),
             precision=str(self.trainer.precision),
-            **{n: self.hparams[n] for n in ("position_embedding", "norm", "shift_radius", "border", "margin")},
+            **self._given("position_embedding", "norm", "unit_tokens", "shift_radius", "border", "margin"),
         )
 
     def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -231,10 +240,7 @@ class SRTDistillation(pl.LightningModule):
         """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
         images = self.normalize(batch)
         with torch.no_grad():
-            if self._cache is not None:
-                targets = self._cache(batch)
-            else:
-                targets = self.target(images, self._draw_number(batch_idx))
+            targets = self.target(images, self._draw_number(batch_idx)) if self._cache is None else self._cache(batch)
         maps = self.student_features(crop_margin(images, self.hparams["margin"]))
 
         losses = [feature_distance(m, t, self.hparams["loss"]) for m, t in zip(maps, targets, strict=True)]
@@ -242,7 +248,7 @@ class SRTDistillation(pl.LightningModule):
         for layer, layer_loss in zip(self.hparams["layers"], losses, strict=True):
             self.log(f"train/loss_layer_{layer}", layer_loss.detach())
         if self.hparams["penalty_weight"]:
-            penalty = self._penalty()
+            penalty = weight_penalty(paired_weights(self.student, self._w0()), self.hparams["penalty"])
             self.log("train/penalty", penalty.detach())
             loss = loss + self.hparams["penalty_weight"] * penalty
         self.log("train/loss", loss.detach(), prog_bar=True)
@@ -254,14 +260,9 @@ class SRTDistillation(pl.LightningModule):
         per_epoch = int(batches) if batches != float("inf") else 2**20
         return (self.current_epoch * per_epoch + batch_idx) * self.trainer.world_size + self.global_rank
 
-    def _penalty(self) -> Tensor:
-        pairs = paired_weights(self.student, self._w0())
-        weights, start = zip(*((w, w0) for w, w0 in pairs if w.requires_grad), strict=True)
-        return distance_to_start(weights, start) if self.hparams["penalty"] == "l2_sp" else weight_norm(weights)
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser over the trainable weights, with its schedule."""
-        optimizer = self._make_optimizer([p for p in self.student.parameters() if p.requires_grad])
+        optimizer = scale_rates(self._make_optimizer(group_by_depth(self.student, self.hparams["layer_decay"])))
         if self._make_scheduler is not None:
             scheduler, interval = self._make_scheduler(optimizer), self.hparams["lr_interval"]
         else:
@@ -283,8 +284,8 @@ class SRTDistillation(pl.LightningModule):
         """Add what rebuilds the student without hub or weights file, and what tells its teacher from others."""
         checkpoint["backbone"] = backbone_config(self.student)
         checkpoint["teacher_hash"] = hash_weights(self.teacher)
-        metrics = self.trainer.callback_metrics
-        scores = {k: v.item() for k, v in metrics.items() if k.startswith(("val/", "davis/"))}
+        logged = self.trainer.callback_metrics.items()
+        scores = {name: value.item() for name, value in logged if name.startswith(("val/", "davis/"))}
         checkpoint["scores"] = self._scores = {**self._scores, **scores}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

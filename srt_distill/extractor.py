@@ -7,11 +7,32 @@ take an extractor and know nothing else. The patch side is not carried about: it
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 Extractor = Callable[[Tensor], tuple[Tensor, ...]]
 """Normalised images (B, 3, H, W) to a tuple of feature maps (B, C, h, w), one per chosen layer."""
+
+
+@dataclass(frozen=True)
+class UnitTokens:
+    """Any extractor, every token of its maps brought to length 1: what label propagation compares.
+
+    Taken before shifted views are averaged, so that the average stays linear in them and sampled shifts unbiased; the
+    average of unit tokens is itself shorter, the more so the less they agree.
+
+    Attributes:
+        extract: The extractor.
+    """
+
+    extract: Extractor
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
+        """Maps whose channels at each token have a sum of squares of 1."""
+        return tuple(F.normalize(maps, dim=1) for maps in self.extract(images))
 
 
 def strides(images: Tensor, maps: tuple[Tensor, ...]) -> tuple[int, ...]:

@@ -61,3 +61,14 @@ def distance_to_start(weights: Iterable[Tensor], start: Iterable[Tensor]) -> Flo
 def weight_norm(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
     """Σ‖w‖₂ over parameter tensors, not squared: the penalty in the authors' public code."""
     return torch.stack([torch.linalg.vector_norm(w.float()) for w in weights]).sum()
+
+
+def weight_penalty(pairs: Iterable[tuple[Tensor, Tensor]], penalty: Penalty) -> Float[Tensor, ""]:
+    """The penalty over those weights that train.
+
+    Args:
+        pairs: w and w0 of every parameter.
+        penalty: Which one.
+    """
+    weights, start = zip(*((w, w0) for w, w0 in pairs if w.requires_grad), strict=True)
+    return distance_to_start(weights, start) if penalty == "l2_sp" else weight_norm(weights)

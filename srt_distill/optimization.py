@@ -32,3 +32,10 @@ def one_cycle(step: int, num_steps: int, warmup: float = 0.3) -> float:
 def schedule_one_cycle(optimizer: Optimizer, num_steps: int) -> LambdaLR:
     """Drive an optimiser's learning rates through `one_cycle`."""
     return LambdaLR(optimizer, lambda step: one_cycle(step, num_steps))
+
+
+def scale_rates(optimizer: Optimizer) -> Optimizer:
+    """Multiply the learning rate of every group of parameters by its `lr_scale`, where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_scale", 1.0)
+    return optimizer

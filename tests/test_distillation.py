@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import build_backbone, describe_backbone, hash_weights, load_backbone, save_backbone
@@ -132,24 +133,57 @@ def test_twenty_steps_lower_the_loss_of_tokens_class_token_and_keys(test_vit_fol
     assert [tuple(maps.shape) for maps in hidden] == [(4, 64, 2, 3), (4, 64, 1, 1), (4, 64, 2, 3)]
 
 
-def test_sampled_shifts_give_the_full_gradient_in_expectation(make_module, make_trainer):
-    module = ready(make_module(shift_radius=1, margin=1), make_trainer()).double()
+@pytest.mark.parametrize("unit_tokens", [False, True])
+def test_sampled_shifts_give_the_full_gradient_in_expectation(make_module, make_trainer, unit_tokens):
+    module = ready(make_module(shift_radius=1, margin=1, unit_tokens=unit_tokens), make_trainer()).double()
     batch = images(2)[..., 2:-2, 2:-2]
     pictures = ((batch / 255).double() - module.mean) / module.std
     weight = module.student.blocks[0].mlp.fc1.weight
 
-    def gradient(shifts):
-        target = module.srt(pictures, shifts)[-1]
+    def gradient(shifts, finish=lambda target: target):
+        target = finish(module.srt(pictures, shifts)[-1])
         crop = pictures[..., 1:-1, 1:-1]
         # in float64 throughout, so that the two sides agree to rounding
         loss = (module.student_features(crop)[-1] - target).square().mean()
         return torch.autograd.grad(loss, weight)[0]
 
+    lattices = [lattice_shifts(1, 4, (y, x)) for y in range(3) for x in range(3)]
     full = gradient(module.srt.shifts)
-    draws = [gradient(lattice_shifts(1, 4, (y, x))) for y in range(3) for x in range(3)]
-    mean = torch.stack(draws).mean(0)
-    assert torch.allclose(mean, full, rtol=1e-9, atol=1e-12)
-    assert (draws[0] - full).abs().max() > 1e-6  # single draws do differ
+    draws = [gradient(shifts) for shifts in lattices]
+    assert torch.allclose(torch.stack(draws).mean(0), full, rtol=1e-9, atol=1e-12)
+    assert (draws[0] - full).abs().max() > 1e-6 * full.abs().max()  # single draws do differ
+    if unit_tokens:  # brought to length 1 after the average, as the cosine does, draws would be biased
+        unit = partial(torch.nn.functional.normalize, dim=1)
+        late = torch.stack([gradient(shifts, unit) for shifts in lattices]).mean(0)
+        assert (late - gradient(module.srt.shifts, unit)).norm() > 1e-4 * full.norm()
+
+
+def test_unit_tokens_are_trained_and_measured_as_label_propagation_sees_them(make_module, make_trainer):
+    module, trainer = make_module(unit_tokens=True, layers=[-1, 0]), make_trainer(max_epochs=8)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    assert trainer.callback_metrics["val/gap_closed"] > 0.02
+    pictures = module.normalize(images(2))
+    for maps, target in zip(module.student_features(pictures[..., 3:-3, 3:-3]), module.srt(pictures)):
+        torch.testing.assert_close(maps.norm(dim=1), torch.ones(2, 4, 6))
+        assert (target.norm(dim=1) < 1).all()
+
+
+def test_layer_decay_slows_early_layers(make_module, make_trainer):
+    def rates(**settings):
+        module, trainer = make_module(lr_scheduler=ConstantLR, **settings), make_trainer()
+        ready(module, trainer)
+        optimizer = module.configure_optimizers()["optimizer"]
+        by_weight = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+        return {n: by_weight[id(p)] for n, p in module.student.named_parameters() if p.requires_grad}
+
+    plain, decayed = rates(), rates(layer_decay=0.5)
+    assert plain.keys() == decayed.keys() and set(plain.values()) == {3e-3}
+    assert decayed["norm.weight"] == pytest.approx(3e-3)
+    first, second = (decayed[f"blocks.{i}.attn.qkv.weight"] for i in (0, 1))
+    assert second <= 3e-3 and first == pytest.approx(second / 2) and decayed["cls_token"] == pytest.approx(first / 2)
+    assert decayed["blocks.0.norm1.bias"] == first
+    with pytest.raises(ValueError, match=r"layer_decay 1\.5 must be above 0 and at most 1"):
+        rates(layer_decay=1.5)
 
 
 def test_l1_would_be_biased_and_is_refused_with_sampled_shifts(make_module):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
 from srt_distill.backbone.adapters import add_adapters, head_prefixes
@@ -90,6 +91,31 @@ def choose_trained(
     reached = torch.autograd.grad(total, chosen, allow_unused=True)
     for parameter, gradient in zip(chosen, reached, strict=True):
         parameter.requires_grad_(gradient is not None)
+
+
+def group_by_depth(model: nn.Module, decay: float | None) -> list[dict[str, Any]]:
+    """Trained parameters for an optimiser, in groups of one depth with the factor on their learning rate.
+
+    Args:
+        model: A backbone.
+        decay: Factor from each layer to the one before it (BEiT; Bao et al., ICLR 2022); the last trained layer has 1.
+            None puts all in one group.
+
+    Returns:
+        Groups with `params`, and `lr_scale` where there is a decay.
+
+    Raises:
+        ValueError: If the decay is not above 0 and at most 1.
+    """
+    if decay is None:
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer_decay {decay} must be above 0 and at most 1, such as 0.75; use null for one rate")
+    by_scale: dict[float, list[nn.Parameter]] = {}
+    for group in param_groups_layer_decay(model, layer_decay=decay):
+        by_scale.setdefault(group["lr_scale"], []).extend(group["params"])
+    top = max(by_scale)
+    return [{"params": params, "lr_scale": scale / top} for scale, params in by_scale.items()]
 
 
 def hash_weights(model: nn.Module) -> str:

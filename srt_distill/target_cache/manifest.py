@@ -29,6 +29,7 @@ class TargetSettings:
         std: Per channel.
         layers: Layers whose features are targets, as the user wrote them.
         norm: Whether the final norm is applied.
+        unit_tokens: Whether tokens are brought to length 1 before they are averaged.
         shift_radius: d in pixels; the shifts are always its full grid.
         border: What lies beyond the frame.
         margin: m, real pixels round the crop.
@@ -41,6 +42,7 @@ class TargetSettings:
     std: tuple[float, ...]
     layers: tuple[int | str, ...]
     norm: bool
+    unit_tokens: bool
     shift_radius: int
     border: str
     margin: int
