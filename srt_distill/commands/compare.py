@@ -6,7 +6,7 @@ Shape legend: none.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 from torch import nn
@@ -15,8 +15,10 @@ from srt_distill.backbone import PositionEmbedding
 from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
+    PLAIN,
     Features,
     Normalization,
+    Variant,
     choose_device,
     choose_normalization,
     make_method,
@@ -45,6 +47,9 @@ def compare(
     shift_radius: int = 3,
     border: Border = "edge",
     shift_subset: Subset = "full",
+    statistic: Literal["mean", "median", "variance"] = "mean",
+    grid_scale: int = 1,
+    flip: bool = False,
     views_per_batch: ViewsPerBatch = 1,
     precision: Precision = "float32",
     attention: AttentionKernel = "auto",
@@ -75,6 +80,9 @@ def compare(
         border: What lies beyond the frame under SRT.
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
+        statistic: Of the shifted views: `mean` (SRT), `median` or `variance`, pixel by pixel before pooling.
+        grid_scale: Cells a token and axis that SRT is pooled onto, from 1 (tokens) to the patch side (pixels).
+        flip: Average every pass under SRT with that of the mirrored view, at twice the passes.
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
         attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
@@ -96,17 +104,18 @@ def compare(
     if compile:
         compile_blocks(original)
         compile_blocks(adapted)
-    ensemble = name_ensemble(shift_radius, shift_subset)
+    variant = Variant(statistic, grid_scale, flip)
+    ensemble = name_ensemble(shift_radius, shift_subset) + variant.name
     mean, std = choose_normalization(original, normalization)
     features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
     single = replace(features, shift_radius=0, shift_subset="full")
 
-    def method(name: str, model: nn.Module, features: Features) -> Method:
-        return make_method(name, model, features, views_per_batch=views_per_batch, device=where)
+    def method(name: str, model: nn.Module, features: Features, variant: Variant = PLAIN) -> Method:
+        return make_method(name, model, features, views_per_batch=views_per_batch, device=where, variant=variant)
 
     methods = [
         method("teacher", original, single),
-        method(ensemble, original, features),
+        method(ensemble, original, features, variant),
         *(
             make_baseline(baseline, original, features, mean=mean, std=std, token_stride=token_stride, device=where)
             for baseline in baselines

@@ -5,7 +5,7 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
@@ -15,6 +15,7 @@ from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     Features,
     Normalization,
+    Variant,
     choose_device,
     choose_normalization,
     make_method,
@@ -36,6 +37,9 @@ def evaluate(
     shift_radius: int = 0,
     border: Border = "edge",
     shift_subset: Subset = "full",
+    statistic: Literal["mean", "median", "variance"] = "mean",
+    grid_scale: int = 1,
+    flip: bool = False,
     views_per_batch: ViewsPerBatch = 1,
     precision: Precision = "float32",
     attention: AttentionKernel = "auto",
@@ -64,6 +68,9 @@ def evaluate(
         border: What lies beyond the frame under SRT.
         shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
             `checkerboard` (25), `grid16` (16) or `grid9` (9).
+        statistic: Of the shifted views: `mean` (SRT), `median` or `variance`, pixel by pixel before pooling.
+        grid_scale: Cells a token and axis that SRT is pooled onto, from 1 (tokens) to the patch side (pixels).
+        flip: Average every pass under SRT with that of the mirrored view, at twice the passes.
         views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
         precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
         attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
@@ -81,7 +88,8 @@ def evaluate(
     features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
     mean, std = choose_normalization(model, normalization)
     if baseline is None:
-        method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where)
+        variant = Variant(statistic, grid_scale, flip)
+        method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where, variant=variant)
     else:
         method = make_baseline(baseline, model, features, mean=mean, std=std, token_stride=token_stride, device=where)
     result = evaluate_davis(

@@ -16,6 +16,9 @@ from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
 from srt_distill.execution import AttentionKernel, Precision, run_with
 from srt_distill.extractor import Extractor
+from srt_distill.fine_grid import FineResonance
+from srt_distill.perturbations import PerturbationMean
+from srt_distill.shift_statistics import ShiftStatistic, Statistic
 from srt_distill.shifts import Border, Subset, check_radius
 
 Normalization = Literal["auto", "model", "dino"]
@@ -45,6 +48,31 @@ class Features:
     attention: AttentionKernel = "auto"
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What SRT is, if not the mean over shifts on the token grid.
+
+    Attributes:
+        statistic: Over the shifts: `mean`, `median` or `variance`.
+        grid_scale: s, cells a token and axis; up to the patch side.
+        flip: Average every pass with that of the mirrored view.
+    """
+
+    statistic: Literal["mean"] | Statistic = "mean"
+    grid_scale: int = 1
+    flip: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a table adds to the name of SRT, such as " median, grid x4, flips"; nothing for the mean on tokens."""
+        words = [self.statistic] * (self.statistic != "mean")
+        words += [f"grid x{self.grid_scale}"] * (self.grid_scale != 1) + ["flips"] * self.flip
+        return " " * bool(words) + ", ".join(words)
+
+
+PLAIN = Variant()
+
+
 def extract_layer(model: nn.Module, features: Features) -> Extractor:
     """The single pass: a backbone's layer, run as the features say."""
     extract = FeatureExtractor(model, (features.layer,), norm=features.norm)
@@ -52,21 +80,44 @@ def extract_layer(model: nn.Module, features: Features) -> Extractor:
 
 
 def make_method(
-    name: str, model: nn.Module, features: Features, *, views_per_batch: ViewsPerBatch, device: torch.device
+    name: str,
+    model: nn.Module,
+    features: Features,
+    *,
+    views_per_batch: ViewsPerBatch,
+    device: torch.device,
+    variant: Variant = PLAIN,
 ) -> Method:
     """A named extractor of a backbone, with what a table says about it.
 
+    Args:
+        name: Of its row.
+        model: The backbone.
+        features: Which features.
+        views_per_batch: Shifted views that go through the backbone together.
+        device: Where to extract.
+        variant: What is done with the shifted views, if not averaged on the token grid.
+
     Raises:
-        ValueError: If the layer is out of range or the radius not smaller than the patch.
+        ValueError: If the layer is out of range, the radius not smaller than the patch, or the variant does not fit.
     """
     info = describe_backbone(model)
     check_radius(features.shift_radius, info.patch_size, info.name)
     extract = extract_layer(model.to(device), features)
+    if variant.flip:
+        extract = PerturbationMean(extract)
     srt = StochasticResonance(
         extract, features.shift_radius, features.border, views_per_batch, subset=features.shift_subset
     )
     fingerprint = {"weights": hash_weights(model), "architecture": info.name, **asdict(features)}
-    return Method(name, srt, len(srt.shifts), info.num_parameters, fingerprint)
+    if variant == PLAIN:
+        return Method(name, srt, len(srt.shifts), info.num_parameters, fingerprint)
+    if variant.statistic != "mean":
+        varied = ShiftStatistic(srt, variant.statistic, variant.grid_scale)
+    else:
+        varied = FineResonance(srt, variant.grid_scale)
+    passes = len(srt.shifts) * (2 if variant.flip else 1)
+    return Method(name, varied, passes, info.num_parameters, {**fingerprint, **asdict(variant)})
 
 
 def name_ensemble(shift_radius: int, shift_subset: Subset) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from srt_distill.backbone import FeatureExtractor, load_backbone
 from srt_distill.cli import main
-from srt_distill.commands.single_layer import Features, make_method, name_ensemble
+from srt_distill.commands.single_layer import Features, Variant, make_method, name_ensemble
 from srt_distill.ensemble import StochasticResonance
 
 
@@ -43,6 +43,31 @@ def test_part_of_the_grid_is_named_in_tables():
     assert name_ensemble(3, "grid9") == "SRT d=3 grid9"
 
 
+@pytest.mark.parametrize(
+    ("variant", "passes", "cells", "name"),
+    [
+        (Variant(), 9, (4, 5), ""),
+        (Variant("median"), 9, (4, 5), " median"),
+        (Variant("variance", 2), 9, (8, 10), " variance, grid x2"),
+        (Variant(grid_scale=8), 9, (32, 40), " grid x8"),
+        (Variant(flip=True), 18, (4, 5), " flips"),
+    ],
+)
+def test_variants_are_what_they_say(model, variant, passes, cells, name):
+    features = Features(-1, True, 1, "edge")
+    method = make_method("some", model, features, views_per_batch=1, device=torch.device("cpu"), variant=variant)
+    plain = method_of(model, features)
+    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps, mean = method.extract(images)[0], plain.extract(images)[0]
+    assert (method.passes, maps.shape[-2:], variant.name) == (passes, cells, name)
+    assert (method.fingerprint == plain.fingerprint) == (variant == Variant())
+    if variant.grid_scale == 8:
+        assert torch.allclose(torch.nn.functional.avg_pool2d(maps, 8), mean, atol=1e-5)
+    elif variant != Variant():
+        assert maps.shape != mean.shape or not torch.allclose(maps, mean, atol=1e-4)
+
+
 def test_bfloat16_reaches_the_passes(model):
     images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -63,7 +88,16 @@ def test_options_of_execution_on_the_command_line(tiny_folder, tiny_davis, tmp_p
     words = ["--precision", "bfloat16", "--attention", "math", "--views_per_batch", "auto"]
     results = evaluate(tiny_folder, tiny_davis, tmp_path, "--shift_radius", "1", *words)
     fingerprint = results["settings"]["fingerprint"]
+    assert "statistic" not in fingerprint
     assert (fingerprint["precision"], fingerprint["attention"]) == ("bfloat16", "math")
+
+
+def test_variants_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
+    words = ["--statistic", "median", "--grid_scale", "2", "--flip", "true", "--shift_subset", "checkerboard"]
+    results = evaluate(tiny_folder, tiny_davis, tmp_path, "--shift_radius", "1", *words)
+    fingerprint = results["settings"]["fingerprint"]
+    assert [fingerprint[name] for name in ("statistic", "grid_scale", "flip")] == ["median", 2, True]
+    assert results["settings"]["patch"] == 4
 
 
 @pytest.mark.slow
