@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, peak memory, and one Markdown table a benchmark.
+"""What the benchmarks share: the machine in words, peak memory, and one Markdown page a benchmark.
 
 Shape legend: none.
 """
@@ -91,8 +91,19 @@ def speed_up(latency: Latency) -> str:
     )
 
 
+def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
 def write_table(
-    output: Path, name: str, claim: str, device: torch.device, header: Sequence[str], rows: Sequence[Sequence[str]]
+    output: Path,
+    name: str,
+    claim: str,
+    device: torch.device,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *more: str,
 ) -> None:
     """Write and print one benchmark's page: claim, machine, command and table.
 
@@ -103,17 +114,9 @@ def write_table(
         device: What it ran on.
         header: Of the columns.
         rows: The cells.
+        *more: Paragraphs and tables (`make_table`) that follow.
     """
-    lines = [
-        f"# {name}",
-        "",
-        claim.strip(),
-        "",
-        f"- machine: {describe_machine(device)}",
-        f"- command: `{command_line()}`",
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)),
-    ]
-    page = "\n".join(lines) + "\n"
+    how = f"- machine: {describe_machine(device)}\n- command: `{command_line()}`"
+    page = "\n\n".join([f"# {name}", claim.strip(), how, make_table(header, rows), *more]) + "\n"
     write_file(output / f"{name}.md", page)
     print(page)

@@ -3,9 +3,9 @@
 Claim:    on a GPU SRT at d = 3 takes S/16 at 480x832 less than the paper's 1.0 s a frame (RTX 3090), near the card's
           own rate of large matrix products
 Source:   paper, Sect. 2.5 (time); FLOPs are counted by torch.utils.flop_counter, a multiply-add as two
-Command:  python recipes/benchmarks/throughput.py                        (GPU: bf16, all 49 passes)
-          python recipes/benchmarks/throughput.py --passes 3 --pairs 1   (2 CPU cores, under 3 minutes)
-Takes:    a minute on a GPU
+Command:  python recipes/benchmarks/throughput.py   (GPU: bf16, all 49 passes)
+          python recipes/benchmarks/throughput.py --passes 3 --shifts_per_step 2 --pairs 1
+Takes:    a minute on a GPU; the second command, for 2 CPU cores, about 3 minutes
 
 Where fewer passes than the full grid are measured, the table says how many and gives no time of a whole frame. A
 training step is one with k sampled shifts: k passes of the teacher, the student's forward and backward, AdamW.
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import RESULTS, write_table
+from measuring import RESULTS, make_table, write_table
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
@@ -138,9 +138,9 @@ def main(arguments: list[str] | None = None) -> None:
 of side {side}, timed in turns with each ({peak:.2f} TFLOP/s). Paper: {PAPER_SECONDS} s a frame for SRT of S/16 on an
 RTX 3090. Weights are random: that changes no time."""
     header = ["what", "TFLOP", "time", "TFLOP/s", "share of matrix product", "a frame"]
-    write_table(options.output, "throughput", claim, device, header, rows)
-    claim = "Where the time of SRT goes: operations by their own time (torch.profiler)."
-    write_table(options.output, "throughput_profile", claim, device, ["backbone", "operation", "share"], profiles)
+    where = "Where the time of SRT goes, operations by their own time (torch.profiler):"
+    profiled = make_table(["backbone", "operation", "share"], profiles)
+    write_table(options.output, "throughput", claim, device, header, rows, where, profiled)
 
 
 if __name__ == "__main__":
