@@ -36,7 +36,8 @@ FAMILIES = (
     Family("Sapiens2", ("vit_*sapiens2",), {**PLAIN, "num_kv_heads": 2}),
     Family("Perception Encoder, LingBot", ("vit_pe_*", "vit_*lingbot"), PLAIN),
     Family("SigLIP vision tower", ("vit_*siglip*",), PLAIN),
-    Family("CLIP vision tower, also EVA's", ("vit_*clip*", "vit_*_mci_*", "eva*_clip_*"), PLAIN),
+    Family("CLIP vision tower, also EVA's", ("vit_*clip*", "eva*_clip_*"), PLAIN),
+    Family("CLIP vision tower of MobileCLIP", ("vit_*_mci_*",), {"depth": 2}),  # its stem fixes the width
     Family("FlexiViT", ("flexivit_*",), PLAIN),
     Family("NaFlexViT", ("naflexvit_*",), PLAIN),
     Family("BEiT, BEiTv2", ("beit_*", "beitv2_*"), FIXED),
