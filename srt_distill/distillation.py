@@ -87,8 +87,7 @@ class SRTDistillation(pl.LightningModule):
         views_per_batch: Shifted views that go through the teacher together; `auto` finds what fits into memory.
         attention: Kernel that computes attention, of those that torch has for the device.
         compile: Compile the blocks of teacher and student: a minute or two more at the start, shorter steps.
-        target_cache: Folder that `srt-distill cache` filled: full-grid targets are read there, and the teacher runs on
-            held-out images only. The data's `views` must be fixed.
+        target_cache: Folder of full-grid targets that `srt-distill cache` filled; the data's `views` must be fixed.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
         layer_decay: Factor on the learning rate from each layer to the one before it; null for one rate.
         lr_scheduler: Scheduler class with its arguments; by default one cycle over the run, up to the optimizer's rate.
@@ -187,9 +186,8 @@ class SRTDistillation(pl.LightningModule):
         single = self._extractor(student)
         self.student_features, self.teacher_features = self._run(single), self._run(self._extractor(teacher))
         radius, subset = self.hparams["shift_radius"], self.hparams["shift_subset"]
-        self.srt = StochasticResonance(
-            self.teacher_features, radius, **self._given("border", "views_per_batch", "margin")
-        )
+        sampling = self._given("border", "views_per_batch", "margin")
+        self.srt = StochasticResonance(self.teacher_features, radius, **sampling)
         self.target = OnlineTarget(self.srt, subset=subset, **self._given("shifts_per_step", "seed"))
         blank = blank_image(student)
         check_radius(radius, min(strides(blank, single(blank))), info.name)

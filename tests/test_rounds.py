@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from srt_distill.backbone import hash_weights, load_backbone
 from srt_distill.cli import main
 from srt_distill.distillation import SRTDistillation
+from srt_distill.exporting.card import describe_teachers
 from srt_distill.metrics import weight_drift
 from srt_distill.runs import find_checkpoint, load_run
 
@@ -75,6 +76,7 @@ def test_the_folder_stands_for_its_last_finished_round(whole, tmp_path):
     assert find_checkpoint(whole) == whole / "round-2" / "checkpoints" / "last.ckpt"
     assert main(["export", "--checkpoint", str(whole / "round-1"), "--output", str(tmp_path / "first")]) == 0
     assert hash_weights(load_backbone(f"local-dir:{tmp_path / 'first'}")) == students(whole)[0]
+    assert "A later round" not in (tmp_path / "first" / "README.md").read_text()
     part = tmp_path / "part"
     shutil.copytree(whole, part)
     shutil.rmtree(part / "round-2" / "student")
@@ -82,6 +84,13 @@ def test_the_folder_stands_for_its_last_finished_round(whole, tmp_path):
     shutil.rmtree(part / "round-1" / "student")
     with pytest.raises(FileNotFoundError, match=r"no round in .* is finished.*--ckpt_path last"):
         find_checkpoint(part)
+
+
+def test_a_card_says_which_teachers_its_scores_are_relative_to(whole, tiny_folder):
+    run = load_run(whole)
+    teachers = describe_teachers(run, hash_weights(run.teacher))
+    assert f"Teacher: local-dir:{whole / 'round-1' / 'student'} (weights SHA-256 {students(whole)[0][:16]})" in teachers
+    assert f"student of the round before; the first teacher was local-dir:{tiny_folder}" in teachers
 
 
 def test_tensorboard_shows_every_round(whole):

@@ -27,9 +27,6 @@ def write_card(folder: Path, run: Run, export: Export) -> None:
         run: The run it came from.
         export: What was proven of it.
     """
-    teacher = run.settings["backbone"] + (
-        f" with {Path(run.settings['weights']).name}" if run.settings["weights"] else ""
-    )
     header = {
         "library_name": "timm",
         "pipeline_tag": "image-feature-extraction",
@@ -53,7 +50,7 @@ import timm
 model = timm.create_model("local-dir:{name}", pretrained=True)
 ```
 
-- Teacher: {teacher} (weights SHA-256 {export.teacher_hash[:16]})
+{describe_teachers(run, export.teacher_hash)}
 - Parameters: {export.parity.num_parameters:,}, as the teacher
 - A classifier head, if there is one, is the teacher's, unchanged
 
@@ -63,7 +60,9 @@ model = timm.create_model("local-dir:{name}", pretrained=True)
 |---|---|
 {scores or "| none held out | |"}
 
-`val/gap_closed` is measured on held-out unlabeled images: 0 = the teacher's single pass, 1 = its SRT in one pass.
+`val/gap_closed` is measured on held-out unlabeled images: 0 = the teacher's single pass, 1 = its SRT in one pass;
+`val/gap_closed_origin` is the same for the first round's teacher, where there were several rounds. `val/weight_drift`
+is the relative distance of the weights from the first teacher's.
 
 ## Proof of equality
 
@@ -80,6 +79,25 @@ Each format was loaded in a fresh interpreter, without the package that trained 
 ```yaml
 {settings}```
 """)
+
+
+def describe_teachers(run: Run, teacher_hash: str) -> str:
+    """List items that name the teacher and, of a later round, the first round's, which scores are relative to.
+
+    Args:
+        run: The run.
+        teacher_hash: Fingerprint of its teacher's weights.
+    """
+    named = []
+    for source, weights in (("backbone", "weights"), ("origin", "origin_weights")):
+        file = run.settings.get(weights)
+        named.append(f"{run.settings.get(source)}" + (f" with {Path(file).name}" if file else ""))
+    items = [f"- Teacher: {named[0]} (weights SHA-256 {teacher_hash[:16]})"]
+    if run.settings.get("origin"):
+        items.append(
+            f"- A later round: this teacher is the student of the round before; the first teacher was {named[1]}"
+        )
+    return "\n".join(items)
 
 
 def describe_proofs(proofs: Sequence[Proof], name: str) -> str:
