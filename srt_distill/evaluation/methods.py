@@ -107,9 +107,17 @@ class Comparison:
         return sum(scores[name] > reference[name] for name in reference), len(reference)
 
     def verdicts(self) -> list[str]:
-        """What each row but the reference gained, or that it gained nothing, in words; single passes first."""
-        others = [row for row in self.rows if row.name != self.reference]
-        return [self._verdict(row) for row in sorted(others, key=lambda row: row.passes)]
+        """What each row but the reference gained, or that it gained nothing, in words; single passes first.
+
+        Where the ensemble gains nothing there are no shares, which the first verdict says.
+        """
+        others = sorted((row for row in self.rows if row.name != self.reference), key=lambda row: row.passes)
+        verdicts = [self._verdict(row) for row in others]
+        if self.ensemble is not None and (whole := self.gain(self.row(self.ensemble))) <= 0:
+            verdicts[0] += (
+                f" {self.ensemble} itself does not gain here ({signed(whole)}), so there is no share to state."
+            )
+        return verdicts
 
     def _verdict(self, row: Row) -> str:
         gain, (better, total) = self.gain(row), self.count_better(row)
@@ -122,13 +130,10 @@ class Comparison:
             f"{row.name} ({cost} a frame) {'beats' if gain > 0 else 'does not beat'} {self.reference}: J&F {ours:.3f} "
             f"against {theirs:.3f} ({signed(gain)}; {gains}), better on {better} of {total} sequences."
         )
-        if self.ensemble is None or row.name == self.ensemble:
+        share = self.share(row)
+        if self.ensemble is None or row.name == self.ensemble or share is None or gain <= 0:
             return verdict
-        share, whole = self.share(row), signed(self.gain(self.row(self.ensemble)))
-        if share is None:
-            return f"{verdict} {self.ensemble} itself does not gain here ({whole}), so there is no share to state."
-        if gain <= 0:
-            return verdict
+        whole = signed(self.gain(self.row(self.ensemble)))
         return f"{verdict} That is {percent(share)} of the gain of {self.ensemble} ({whole})."
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,7 @@ from srt_distill.ensemble import StochasticResonance
 from srt_distill.evaluation.comparison import compare
 from srt_distill.evaluation.methods import Method
 from srt_distill.evaluation.report.charts import frame_chart, sequence_chart
-from srt_distill.evaluation.report.pictures import choose_sequences
+from srt_distill.evaluation.report.pictures import choose_sequences, shown_method
 
 
 def colour_tokens(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -147,6 +148,14 @@ def test_bad_names_are_refused_before_any_work(tiny_davis, tmp_path):
     with pytest.raises(ValueError, match="ensemble 'SRT' is not among"):
         compare(METHODS, tiny_davis, tmp_path / "out", **{**OPTIONS, "ensemble": "SRT"})
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_follow_the_student_though_baselines_stand_before_it(finished):
+    comparison, _ = finished
+    teacher, srt, student = comparison.rows
+    rows = (teacher, srt, replace(student, name="baseline"), student)
+    assert shown_method(replace(comparison, rows=rows)) == "student"
+    assert shown_method(replace(comparison, rows=(teacher, srt))) == "SRT & co"
 
 
 def test_pictures_flatter_nobody():

@@ -86,9 +86,9 @@ def draw_pictures(
 
 
 def shown_method(comparison: Comparison) -> str:
-    """The method whose gains pick the sequences: the first other single pass, or else the last row."""
+    """The method whose gains pick the sequences: the last single pass but the reference, or else the last row."""
     others = [row for row in comparison.rows if row.name != comparison.reference]
-    return next((row.name for row in others if row.passes == 1), others[-1].name)
+    return next((row.name for row in reversed(others) if row.passes == 1), others[-1].name)
 
 
 def sequence_gains(comparison: Comparison, name: str) -> dict[str, float]:
