@@ -4,7 +4,7 @@ J&F of each block's features (after the final norm), in one pass, under SRT and,
 student in one pass. By default SRT takes 9 shifts (`--shift_subset grid9`); `full` takes all (2d+1)².
 
 Run:       python recipes/sweep_layers.py [--student runs/mine] [--layers 3 7 11] [--num_frames 20]
-Hardware:  DeiT-Tiny's 12 blocks at half size on four sequences: about 15 minutes on one CPU core
+Hardware:  a CPU will do for DeiT-Tiny at half size: 10 passes a frame and block, 120 in all, by default
 Expected:  the paper gives no such table; it holds that SRT applies "at any layer". Writes results.jsonl, README.md and
            figure.png to recipes/results/sweep_layers and skips finished rows.
 """

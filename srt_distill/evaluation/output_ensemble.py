@@ -5,7 +5,8 @@ Shape legend: C channels, K labels (background, objects), H W pixels of the vide
 The counterpart of SRT that ensembles outputs, not features (paper, Sect. 3.1 and the rows "OE" of Table 2). Averaging
 soft labels needs labels, which no extractor knows: the views come from `srt_distill.baselines.ShiftedViews`, and every
 view is a video of its own with a shifted first mask. Its soft labels are moved back by the operator that SRT moves
-features with. One view without a shift is the plain protocol.
+features with. One view without a shift is the plain protocol. Shifted first masks tell together where an outline runs
+inside a token, which one mask on the token grid does not: a gain of this ensemble need not be one of its features.
 """
 
 from collections.abc import Sequence
