@@ -3,6 +3,7 @@
 Shape legend: none, models are only loaded here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from srt_distill.backbone import (
     plain_state,
     save_backbone,
 )
-from srt_distill.files import replaced_folder
+from srt_distill.files import replaced_file, replaced_folder
 
 CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
 CONFIG_FILE = "config.yaml"
 STUDENT_FOLDER = "student"
+SCORE_PREFIXES = ("val/", "davis/")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,19 @@ def save_student(root: Path) -> Path:
     with replaced_folder(root / STUDENT_FOLDER) as folder:
         save_backbone(run.student, folder)
     return root / STUDENT_FOLDER
+
+
+def record_scores(path: Path, scores: Mapping[str, float]) -> None:
+    """Bring a checkpoint's held-out scores up to date, and leave all else in it as it is.
+
+    Args:
+        path: The .ckpt file.
+        scores: What was logged; names outside `SCORE_PREFIXES` are passed over.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint["scores"] |= {name: value for name, value in scores.items() if name.startswith(SCORE_PREFIXES)}
+    with replaced_file(path) as temporary:
+        torch.save(checkpoint, temporary)
 
 
 def load_run(path: str | Path) -> Run:

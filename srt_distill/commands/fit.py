@@ -24,6 +24,7 @@ from srt_distill.runs import (
     LAST_CHECKPOINT,
     STUDENT_FOLDER,
     count_finished_rounds,
+    record_scores,
     round_folder,
     save_student,
 )
@@ -200,7 +201,11 @@ def train(cli: FitParser) -> pl.Trainer:
     trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if trainer.interrupted:
         raise RuntimeError(f"interrupted at step {trainer.global_step}; continue with --ckpt_path last")
-    trainer.save_checkpoint(root / CHECKPOINT_FOLDER / LAST_CHECKPOINT)  # with the scores of the last validation
+    last = root / CHECKPOINT_FOLDER / LAST_CHECKPOINT
+    if trainer.global_step % cli.config.checkpoint_every:
+        trainer.save_checkpoint(last)
+    elif trainer.is_global_zero:  # the last step's checkpoint is there already, but was written before the validation
+        record_scores(last, {name: value.item() for name, value in trainer.callback_metrics.items()})
     if trainer.is_global_zero:
         print(f"\nTrained {trainer.global_step} steps; run folder {root}")
         whose = {"gap_closed": "this run's teacher", "gap_closed_origin": "the first round's teacher"}
