@@ -41,6 +41,7 @@ SCORE = "J&F-Mean"
 NOTE = """Overlapping tokens are scored on a grid of their own, where masks are finer whatever the features are; the
 pooled row is on the grid of all others. Each view of the output ensemble starts from a first mask moved by whole
 pixels, so that together they know more of that mask than one map of tokens does; SRT starts from a single one.
+Seconds are of feature extraction, beside whatever else the machine did in that row: compare by passes.
 """
 
 
