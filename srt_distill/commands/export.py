@@ -24,8 +24,9 @@ def export(checkpoint: Path, output: Path, formats: list[Format] | None = None) 
         checkpoint: A run folder that `srt-distill fit` wrote, or one of its .ckpt files.
         output: Folder to write.
         formats: More formats beside the timm folder, for example '[onnx, transformers]'. transformers: the folder loads
-            with AutoModel. onnx: model.onnx, any number of images of any size. torch_export: model.pt2, the same for
-            torch alone.
+            with AutoModel, and so does its subfolder transformers/, natively, for ViT, DeiT, DINO and DINOv2. onnx:
+            model.onnx, any number of images of any size. torch_export: model.pt2, the same for torch alone. release:
+            release.pth, in the layout of DINO's, MAE's, DeiT's or DINOv2's own code.
     """
     done = export_student(load_run(checkpoint), output, formats or ())
     print(f"Exported {done.architecture} to {done.folder}")

@@ -5,14 +5,16 @@ Shape legend: none, models are only handed on.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from srt_distill.backbone import describe_backbone, hash_weights
 from srt_distill.exporting.card import write_card
+from srt_distill.exporting.native_transformers import write_native
 from srt_distill.exporting.onnx_file import ONNX_MODULES, write_onnx
 from srt_distill.exporting.parity import Parity, measure_parity
+from srt_distill.exporting.release_file import write_release
 from srt_distill.exporting.timm_folder import write_timm
 from srt_distill.exporting.torch_program import write_torch_program
 from srt_distill.exporting.tracing import trace_backbone
@@ -23,7 +25,7 @@ from srt_distill.runs import Run
 
 PARITY_FILE = "parity.json"
 
-Format = Literal["timm", "transformers", "onnx", "torch_export"]
+Format = Literal["timm", "transformers", "onnx", "torch_export", "release"]
 NEEDS: dict[Format, Sequence[str]] = {"transformers": TRANSFORMERS_MODULES, "onnx": ONNX_MODULES}
 
 
@@ -66,6 +68,7 @@ def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",)
     Raises:
         ImportError: If a library that a format needs is missing.
         PermissionError: If the output's parent cannot be written to.
+        ValueError: If the student has no release layout.
         RuntimeError: If a format differs from the student or cannot hold it, or the student is not of the teacher's
             architecture.
     """
@@ -91,14 +94,25 @@ def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",)
 def _write_formats(expected: Expectation, formats: Sequence[Format], folder: Path) -> list[Proof]:
     proofs = [write_timm(expected, folder)]
     if "transformers" in formats:
-        proofs.append(prove_transformers(expected, folder))
+        proofs += _write_transformers(expected, folder)
     if "onnx" in formats or "torch_export" in formats:
         program = trace_backbone(expected.model)
         if "torch_export" in formats:
             proofs.append(write_torch_program(program, expected, folder))
         if "onnx" in formats:
             proofs.append(write_onnx(program, expected, folder))
+    if "release" in formats:
+        proofs.append(write_release(expected, folder))
     return proofs
+
+
+def _write_transformers(expected: Expectation, folder: Path) -> list[Proof]:
+    """The wrapper, which loads the timm folder itself, and a native class where there is one."""
+    wrapped = prove_transformers(expected, folder)
+    try:
+        return [wrapped, write_native(expected, folder)]
+    except ValueError as reason:
+        return [replace(wrapped, remark=f"{wrapped.remark}. No native class: {reason}")]
 
 
 def _record(export: Export) -> dict:
