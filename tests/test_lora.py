@@ -126,4 +126,4 @@ def test_what_cannot_be_adapted_is_refused():
     with pytest.raises(ValueError, match="lora_rank 0 is not a positive number"):
         add_adapters(build_backbone({"architecture": "test_vit"}), 0, 1)
     with pytest.raises(ValueError, match="has no linear layers to adapt"):
-        add_adapters(build_backbone({"architecture": "test_resnet", "num_classes": 3}), 4, 1.0)
+        add_adapters(build_backbone({"architecture": "test_resnet", "num_classes": 3}), 4, 1)
