@@ -8,11 +8,17 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from srt_distill.exporting import Format, export_student
+from srt_distill.exporting import Format, export_student, push_folder, require_hub
 from srt_distill.runs import load_run
 
 
-def export(checkpoint: Path, output: Path, formats: list[Format] | None = None) -> None:
+def export(
+    checkpoint: Path,
+    output: Path,
+    formats: list[Format] | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
+) -> None:
     """Write the adapted backbone of a run as a timm folder, and in other formats, each proven equal to the student.
 
     The folder holds config.json, model.safetensors, a model card and parity.json. Load it anywhere, without this
@@ -27,7 +33,11 @@ def export(checkpoint: Path, output: Path, formats: list[Format] | None = None) 
             with AutoModel, and so does its subfolder transformers/, natively, for ViT, DeiT, DINO and DINOv2. onnx:
             model.onnx, any number of images of any size. torch_export: model.pt2, the same for torch alone. release:
             release.pth, in the layout of DINO's, MAE's, DeiT's or DINOv2's own code.
+        push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
+        private: Make that repository private.
     """
+    if push_to_hub is not None:
+        require_hub(push_to_hub)
     done = export_student(load_run(checkpoint), output, formats or ())
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
@@ -45,6 +55,8 @@ def export(checkpoint: Path, output: Path, formats: list[Format] | None = None) 
         f"  latency student/teacher {latency.ratio:.3f} ({latency.ratio_low:.3f} to {latency.ratio_high:.3f}, "
         f"{latency.num_pairs} pairs): {parity.verdict}"
     )
+    if push_to_hub is not None:
+        print(f"Pushed to {push_folder(done.folder, push_to_hub, private=private)}")
 
 
 def run(arguments: Sequence[str]) -> None:
