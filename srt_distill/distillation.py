@@ -31,9 +31,8 @@ from srt_distill.backbone import (
     paired_weights,
     require_same_weights,
 )
-from srt_distill.batching import ViewsPerBatch
 from srt_distill.data import UnlabeledImages
-from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble import StochasticResonance, ViewsPerBatch
 from srt_distill.execution import AttentionKernel, compile_blocks, run_with
 from srt_distill.extractor import Extractor, UnitTokens, strides
 from srt_distill.held_out import HeldOutScores, crop_margin

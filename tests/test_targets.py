@@ -6,7 +6,7 @@ import torch
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.shifts import subset_shifts
 from srt_distill.targets import OnlineTarget, check_target
-from tests.test_ensemble import PatchEmbedding
+from tests.ensemble.test_mean import PatchEmbedding
 
 
 def target(num, seed=0):

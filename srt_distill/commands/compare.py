@@ -12,7 +12,6 @@ from jsonargparse import auto_cli
 from torch import nn
 
 from srt_distill.backbone import PositionEmbedding
-from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     PLAIN,
@@ -24,6 +23,7 @@ from srt_distill.commands.single_layer import (
     make_method,
     name_ensemble,
 )
+from srt_distill.ensemble import ViewsPerBatch
 from srt_distill.evaluation.comparison import compare as compare_methods
 from srt_distill.evaluation.methods import Method
 from srt_distill.evaluation.report import log_comparison, render_markdown

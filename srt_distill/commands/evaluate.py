@@ -10,7 +10,6 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import PositionEmbedding
-from srt_distill.batching import ViewsPerBatch
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     Features,
@@ -20,6 +19,7 @@ from srt_distill.commands.single_layer import (
     choose_normalization,
     make_method,
 )
+from srt_distill.ensemble import ViewsPerBatch
 from srt_distill.evaluation.davis import evaluate_davis
 from srt_distill.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.runs import open_backbone

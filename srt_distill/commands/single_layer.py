@@ -10,15 +10,18 @@ import torch
 from torch import nn
 
 from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
-from srt_distill.batching import ViewsPerBatch
-from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble import (
+    FineResonance,
+    PerturbationMean,
+    ShiftStatistic,
+    Statistic,
+    StochasticResonance,
+    ViewsPerBatch,
+)
 from srt_distill.evaluation.davis import DAVIS_MEAN, DAVIS_STD
 from srt_distill.evaluation.methods import Method
 from srt_distill.execution import AttentionKernel, Precision, run_with
 from srt_distill.extractor import Extractor
-from srt_distill.fine_grid import FineResonance
-from srt_distill.perturbations import PerturbationMean
-from srt_distill.shift_statistics import ShiftStatistic, Statistic
 from srt_distill.shifts import Border, Subset, check_radius
 
 Normalization = Literal["auto", "model", "dino"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from srt_distill.batching import ViewBatches, ViewsPerBatch
+from srt_distill.ensemble.batching import ViewBatches, ViewsPerBatch
 from srt_distill.extractor import Extractor, strides
 from srt_distill.shifts import (
     Border,

@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srt_distill.ensemble import StochasticResonance
-from srt_distill.fine_grid import FineResonance
-from srt_distill.shift_statistics import ShiftStatistic, offset_classes
+from srt_distill.ensemble import FineResonance, StochasticResonance
+from srt_distill.ensemble.statistics import ShiftStatistic, offset_classes
+from tests.ensemble.test_mean import PatchEmbedding
 from tests.oracles import shifts_per_pixel
-from tests.test_ensemble import PatchEmbedding
 
 LITERAL = {
     "median": lambda values, present: np.median(values, axis=0),

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.fine_grid import FineResonance, axis_matrix
+from srt_distill.ensemble.fine_grid import FineResonance, axis_matrix
 from srt_distill.shifts import grid_shifts, subset_shifts
+from tests.ensemble.test_mean import BORDERS, PatchEmbedding
 from tests.oracles import shifts_per_pixel
-from tests.test_ensemble import BORDERS, PatchEmbedding
 
 
 def mean_of(border):

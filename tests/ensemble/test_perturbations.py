@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srt_distill.ensemble import StochasticResonance
-from srt_distill.perturbations import HORIZONTAL_FLIP, Perturbation, PerturbationMean
+from srt_distill.ensemble import HORIZONTAL_FLIP, Perturbation, PerturbationMean, StochasticResonance
+from tests.ensemble.test_mean import PatchEmbedding
 from tests.oracles import flip_mean_per_pixel
-from tests.test_ensemble import PatchEmbedding
 
 
 @given(rows=st.integers(1, 3), columns=st.integers(1, 3), seed=st.integers(0, 99))

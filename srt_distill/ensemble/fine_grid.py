@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from srt_distill.ensemble import StochasticResonance, shifted_maps
+from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
 from srt_distill.shifts import Border, Shift, pixel_sources
 
 
