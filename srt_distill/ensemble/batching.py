@@ -64,6 +64,7 @@ class ViewBatches:
             else:
                 yield done
                 start += len(chunk)
+            del done  # else it outlives the next batch's passes
 
     def _size(self, views: Sequence[Tensor]) -> int:
         if self.views_per_batch != "auto":

@@ -65,6 +65,7 @@ def shifted_maps(
         for start in range(0, len(batch), len(images)):
             rows = slice(start, start + len(images))
             yield next(remaining), tuple(_at_least_float32(features[rows]) for features in maps), patches
+        del batch, maps  # else they outlive the next batch's passes
 
 
 def aligned_maps(
@@ -99,13 +100,19 @@ def aligned_maps(
         yield tuple(
             _move_back(features, shift, patch, border, radius) for features, patch in zip(maps, patches, strict=True)
         )
+        del maps
 
 
 def mean_maps(aligned: Iterator[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Streaming mean over views, accumulated in fp32: m ← m + (g - m)/(t + 1) (paper, Eq. 3)."""
-    mean = next(aligned)
-    for t, maps in enumerate(aligned, start=1):
-        mean = tuple(torch.lerp(m, g, 1 / (t + 1)) for m, g in zip(mean, maps, strict=True))
+    """Streaming mean over views, accumulated in fp32: m ← m + (g - m)/t (paper, Eq. 3).
+
+    While a view is computed the mean is all that is held of those before it.
+    """
+    mean, num_views = next(aligned), 1
+    while (maps := next(aligned, None)) is not None:
+        num_views += 1
+        mean = tuple(torch.lerp(m, g, 1 / num_views) for m, g in zip(mean, maps, strict=True))
+        del maps
     return mean
 
 

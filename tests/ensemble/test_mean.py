@@ -1,5 +1,7 @@
 """SRT against a literal per-pixel loop, and its laws."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -236,3 +238,19 @@ def test_borders_of_the_full_grid_refuse_subsets():
     srt = StochasticResonance(PatchEmbedding(8), 3, "zeros_counted", subset="grid9")
     with pytest.raises(ValueError, match="needs all 49 shifts of radius 3, not 9"):
         srt(torch.zeros(1, 3, 16, 16, dtype=torch.float64))
+
+
+def test_of_earlier_views_only_the_mean_is_held():
+    """Every map that an extractor gave is gone when the next view is computed, but for the running mean."""
+    given, alive = [], []
+
+    def extract(images):
+        alive.append(sum(reference() is not None for reference in given))
+        features = torch.nn.functional.avg_pool2d(images, 8)
+        given.append(weakref.ref(features.untyped_storage()))
+        return (features,)
+
+    StochasticResonance(extract, radius=1)(torch.rand(1, 3, 16, 24))
+    assert len(given) == 9
+    assert max(alive) <= 1  # the first view is the first mean
+    assert alive[2:] == [0] * 7
