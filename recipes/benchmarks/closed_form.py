@@ -3,7 +3,7 @@
 Claim:    the closed form adds at most 5% to the bare passes; the literal form (upsample, shift, pool) does not
 Source:   paper, Sect. 2.5; Algorithm 1
 Command:  python recipes/benchmarks/closed_form.py
-Takes:    about 5 minutes on 2 quiet CPU cores (ViT-S/16 at 480x832, all 49 shifts); with --num_shifts 13 about 3
+Takes:    about 6 minutes on 2 CPU cores with --num_shifts 7 --pairs 7; with all 49 shifts about 20
 
 Bare passes are the same extractor on the same views, features dropped. SRT and bare passes run in turns in one process;
 the ratio is the median over pairs. Peak memory is what torch allocates, over four shifts (it does not grow with their
