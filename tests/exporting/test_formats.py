@@ -70,7 +70,7 @@ for script, path, inputs, outputs in json.loads(sys.argv[1]):
     files = {"plain_onnx.py": "model.onnx", "plain_torch.py": "model.pt2", "plain_transformers.py": "."}
     calls = [
         [
-            str(SCRIPTS / script),
+            str(verification.SCRIPTS / script),
             str(exported.folder / file),
             str(tmp_path / "in.safetensors"),
             str(tmp_path / str(index)),
