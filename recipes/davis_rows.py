@@ -8,7 +8,8 @@ and files is found again instead of being computed.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from srt_distill.commands.single_layer import choose_device, choose_normalizatio
 from srt_distill.evaluation.comparison import name_device
 from srt_distill.evaluation.davis_results import DavisResult, SequenceResult, settings_digest
 from srt_distill.evaluation.davis_videos import Video, list_sequences, open_videos
-from srt_distill.evaluation.methods import Method
+from srt_distill.evaluation.methods import Method, plain
 from srt_distill.evaluation.video_propagation import evaluate_video
 from srt_distill.files import replaced_file, write_file
 
@@ -178,6 +179,15 @@ def count_better(result: DavisResult, reference: DavisResult) -> str:
     pairs = zip(result.sequences, reference.sequences, strict=True)
     better = sum(ours.scores["J&F-Mean"] > theirs.scores["J&F-Mean"] for ours, theirs in pairs)
     return f"{better} of {len(result.sequences)}"
+
+
+def spread(values: Iterable[float | None], digits: int = 3) -> str:
+    """Mean ± standard deviation over seeds; a dash where there is nothing."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "\N{EN DASH}"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return plain(round(statistics.fmean(known), digits)) + deviation
 
 
 def make_axes(width: float = 6.0, height: float = 3.4) -> tuple[Figure, Axes]:

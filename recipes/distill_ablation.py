@@ -19,7 +19,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,13 @@ from davis_rows import (
     make_parser,
     markdown_table,
     open_rows,
+    spread,
     weights_file,
     write_page,
 )
+from head_photos import Photos
 from matplotlib.figure import Figure
-from PIL import Image
-from timm.data.config import resolve_data_config
-from timm.data.imagenet_info import ImageNetInfo
-from timm.data.transforms_factory import create_transform
-from torch import Tensor, nn
+from torch import nn
 
 from srt_distill.backbone import describe_backbone, hash_weights, load_backbone
 from srt_distill.commands.single_layer import Features, make_method, name_ensemble
@@ -74,37 +72,6 @@ FACTORS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "learning rate": {f"lr {lr:g}": {"lr": lr} for lr in (3e-5, 3e-4)},
 }
-
-
-class Photos:
-    """Photographs as the classifier wants them, with the class that a file name tells and what the original says.
-
-    Args:
-        folder: Image files.
-        model: The original, whose configuration says how to resize and normalise.
-    """
-
-    def __init__(self, folder: Path, model: nn.Module) -> None:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-        transform: Any = create_transform(**resolve_data_config({}, model=model))
-        self.images = torch.stack([transform(Image.open(path).convert("RGB")) for path in files])
-        names = ImageNetInfo("imagenet-1k").label_names()
-        self.labels = [names.index(n) if (n := path.name.partition("_")[0]) in names else None for path in files]
-
-        self.original = self.predict(model)
-
-    @torch.inference_mode()
-    def predict(self, model: nn.Module) -> Tensor:
-        """Top-1 class of every photograph."""
-        return torch.cat([model(batch).argmax(1) for batch in self.images.split(16)])
-
-    def harm(self, model: nn.Module) -> dict[str, float | None]:
-        """Agreement of a model's head with the original's, and its top-1; None where no class is known."""
-        predicted = self.predict(model)
-        pairs = zip(self.labels, predicted.tolist(), strict=True)
-        right = [label == guess for label, guess in pairs if label is not None]
-        agreement = (predicted == self.original).float().mean().item()
-        return {"agreement": agreement, "top1": statistics.fmean(right) if right else None}
 
 
 def distil(options: argparse.Namespace, choice: dict[str, Any], seed: int) -> tuple[nn.Module, float]:
@@ -157,15 +124,6 @@ def run_row(
     method = make_method("student", student, Features(-1, True, 0, "edge"), views_per_batch=1, device=rows.device)
     scores = rows.score_anew(method).scores
     return {"scores": scores, "gap_closed": gap_closed, **harm, "training_seconds": round(seconds, 1)}
-
-
-def spread(values: Iterable[float | None], digits: int = 3) -> str:
-    """Mean ± standard deviation over seeds; a dash where there is nothing."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "\N{EN DASH}"
-    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return plain(round(statistics.fmean(known), digits)) + deviation
 
 
 def render(

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 import davis_baselines
 import davis_rows
 import distill_ablation
+import distill_rounds
 import sweep_layers
 import sweep_shift_radius
 
@@ -117,6 +118,31 @@ def test_ablation_trains_judges_and_resumes(common, tmp_path, photos):
     assert [row for row in rows_of(tmp_path) if "factor" in row] == trained
 
 
+def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, monkeypatch):
+    sizes = ["--crop", "32", "32", "--steps", "2", "--batch", "1", "--held_out", "2", "--shift_radius", "1"]
+    words = [*common, *sizes, "--rounds", "2", "--seeds", "0", "1", "--photos", str(photos)]
+    words += ["--runs", str(tmp_path / "runs")]
+    distill_rounds.main(words)
+    teacher, srt, first, second = table_of(tmp_path)
+    assert [row["features"] for row in (teacher, srt, first, second)] == [
+        "teacher",
+        "SRT d=1 grid9",
+        "round 1",
+        "round 2",
+    ]
+    assert first["weight drift"] != second["weight drift"]
+    assert all("±" in row[column] for row in (first, second) for column in ("J&F", "gap closed", "agreement"))
+    page, rows = (tmp_path / "README.md").read_text(), rows_of(tmp_path)
+    assert len(rows) == 2 + 2 * 2
+
+    def refuse(arguments):
+        raise RuntimeError(f"trained again: {arguments}")
+
+    monkeypatch.setattr(distill_rounds.fit, "run", refuse)
+    distill_rounds.main(words)
+    assert rows_of(tmp_path) == rows and (tmp_path / "README.md").read_text() == page
+
+
 def test_every_choice_of_the_ablation_is_one_that_the_library_takes(tiny_folder):
     for choices in distill_ablation.FACTORS.values():
         for change in choices.values():
@@ -132,7 +158,9 @@ def test_too_few_frames_are_refused(tiny_davis):
     assert davis_rows.cut(video, None) is video
 
 
-@pytest.mark.parametrize("recipe", [davis_baselines, sweep_shift_radius, sweep_layers, distill_ablation])
+@pytest.mark.parametrize(
+    "recipe", [davis_baselines, sweep_shift_radius, sweep_layers, distill_ablation, distill_rounds]
+)
 def test_help_teaches(recipe, capsys):
     with pytest.raises(SystemExit) as exit_info:
         recipe.main(["--help"])

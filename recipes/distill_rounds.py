@@ -1,0 +1,187 @@
+"""Claim: further rounds, each with the student before as frozen teacher, are judged by curves, not by hope.
+
+`srt-distill fit --rounds N` under several seeds, on DAVIS train and without labels; every round's student is scored on
+val in one pass beside teacher and SRT. The label-free signals are those that the run logs on held-out frames: the gap
+closed towards this round's target and towards the first one's, the shift-equivariance error, how far weights moved
+from w0, the effective rank of the features. For harm, what the classifier that came with the weights says about
+photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id.
+
+Run:       python recipes/distill_rounds.py [--rounds 3] [--steps 300] [--seeds 0 1 2]
+Hardware:  about 30 minutes on 2 CPU cores for DeiT-Tiny at half size; a killed run goes on where it was
+Expected:  the equivariance error falls and the weights move away with every round, while J&F gains come in the first;
+           agreement of the head falls with every round. Writes results.jsonl, README.md and figure.png to
+           recipes/results/distill_rounds, the runs themselves to --runs.
+"""
+
+import argparse
+import logging
+import statistics
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from davis_rows import (
+    COLORS,
+    SHARED,
+    describe_settings,
+    make_axes,
+    make_parser,
+    markdown_table,
+    open_rows,
+    spread,
+    weights_file,
+    write_page,
+)
+from head_photos import Photos
+from matplotlib.figure import Figure
+
+from srt_distill.backbone import describe_backbone, load_backbone
+from srt_distill.commands import fit
+from srt_distill.commands.single_layer import Features, make_method, name_ensemble
+from srt_distill.evaluation.davis_results import DavisResult
+from srt_distill.evaluation.methods import plain, signed
+from srt_distill.runs import load_run
+
+SINGLE_PASS = Features(-1, True, 0, "edge")
+SIGNALS = {
+    "gap closed": "val/gap_closed",
+    "of the first target": "val/gap_closed_origin",
+    "equivariance error": "val/equivariance_error_student",
+    "weight drift": "val/weight_drift",
+    "effective rank": "val/effective_rank_student",
+}
+"""What a run logs on held-out frames, by the heading of its column."""
+
+Student = tuple[DavisResult, dict[str, float | None]]
+"""Scores on val, and label-free signals with the harm to the head."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and score what is missing; write the table and the figure."""
+    parser = make_parser(__doc__, "distill_rounds")
+    parser.add_argument("--train_split", default="train", help="unlabeled target domain")
+    parser.add_argument("--photos", type=Path, default=SHARED / "images", help="photographs for the head, if any")
+    parser.add_argument("--runs", type=Path, default=Path("runs/distill_rounds"), help="folder of the runs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300, help="of a round")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--crop", type=int, nargs=2, default=[112, 192], help="height and width in pixels")
+    parser.add_argument("--held_out", type=int, default=32, help="frames for the label-free signals")
+    parser.add_argument("--shift_radius", type=int, default=3)
+    parser.add_argument("--shift_subset", default="grid9", help="shifts of the SRT row: grid9, checkerboard, full, …")
+    options = parser.parse_args(arguments)
+    for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+    teacher = load_backbone(options.backbone, weights=weights_file(options))
+    rows = open_rows(options, teacher)
+    has_photos = describe_backbone(teacher).has_head and options.photos.is_dir()
+    photos = Photos(options.photos, teacher) if has_photos else None
+    subset = options.shift_subset
+    srt = Features(-1, True, options.shift_radius, "edge", subset)
+    fixed = {
+        name: rows.score(make_method(name, teacher, features, views_per_batch="auto", device=rows.device))
+        for name, features in (("teacher", SINGLE_PASS), (name_ensemble(options.shift_radius, subset), srt))
+    }
+    students: dict[int, list[Student]] = {}
+    for seed in options.seeds:
+        folder = options.runs / f"seed-{seed}"
+        train(options, folder, seed)
+        for number in range(1, options.rounds + 1):
+            run = load_run(folder / f"round-{number}")
+            signals: dict[str, float | None] = {heading: run.scores.get(key) for heading, key in SIGNALS.items()}
+            if photos is not None:
+                signals |= photos.harm(run.student)
+            name = f"round {number}, seed {seed}"
+            method = make_method(name, run.student, SINGLE_PASS, views_per_batch=1, device=rows.device)
+            students.setdefault(number, []).append((rows.score(method), signals))
+
+    settings = (
+        f"{describe_settings(options, rows)}. Rounds of {options.steps} steps, batch {options.batch}, 4 sampled shifts "
+        f"of radius {options.shift_radius} a step, crops {options.crop[0]}x{options.crop[1]}, on split "
+        f"{options.train_split}; mean ± standard deviation over {len(options.seeds)} seeds. Agreement and top1: the "
+        f"head that came with the weights, on {0 if photos is None else len(photos.labels)} photographs."
+    )
+    original = {} if photos is None else {"teacher": photos.harm(teacher)}
+    page = f"# Round after round\n\n{settings}\n\n{render(fixed, students, original)}\n![gains](figure.png)\n"
+    write_page(options.output, page, draw(fixed, students))
+
+
+def train(options: argparse.Namespace, folder: Path, seed: int) -> None:
+    """`srt-distill fit --rounds`, unless its last round is there; goes on with a run that was killed."""
+    if (folder / f"round-{options.rounds}" / "student").is_dir():
+        return
+    words = {
+        "model.backbone": options.backbone,
+        "model.weights": weights_file(options) or "null",
+        "model.shift_radius": options.shift_radius,
+        "model.shifts_per_step": 4,
+        "model.views_per_batch": "auto",
+        "model.seed": seed,
+        "data.source": "DavisFrames",
+        "data.source.root": options.data,
+        "data.source.split": options.train_split,
+        "data.crop_size": list(options.crop),
+        "data.margin": options.shift_radius,
+        "data.scale": options.scale,
+        "data.batch_size": options.batch,
+        "data.held_out": options.held_out,
+        "data.num_workers": 0,
+        "data.seed": seed,
+        "trainer.default_root_dir": folder,
+        "trainer.max_steps": options.steps,
+        "trainer.val_check_interval": options.steps,
+        "trainer.check_val_every_n_epoch": "null",
+        "trainer.accelerator": "cpu" if options.device == "cpu" else "auto",
+        "trainer.enable_progress_bar": "false",
+        "seed_everything": seed,
+        "rounds": options.rounds,
+    }
+    if folder.exists():
+        words["ckpt_path"] = "last"
+    fit.run([word for key, value in words.items() for word in (f"--{key}", str(value))])
+
+
+def render(
+    fixed: dict[str, DavisResult], students: dict[int, list[Student]], original: dict[str, dict[str, float | None]]
+) -> str:
+    """The table: teacher and SRT, then every round."""
+    single = next(iter(fixed.values()))
+    harms = ["agreement", "top1"] if original else []
+    header = ["features", "J&F", "gain", "J", "F", *SIGNALS, *harms]
+    table = []
+    for name, result in fixed.items():
+        scores = [plain(result.scores[score]) for score in ("J&F-Mean", "J-Mean", "F-Mean")]
+        gain = signed(result.scores["J&F-Mean"] - single.scores["J&F-Mean"]) if result is not single else ""
+        harm = [spread([original.get(name, {}).get(key)]) for key in harms]
+        table.append([name, scores[0], gain, *scores[1:], *[""] * len(SIGNALS), *harm])
+    for number, seeds in students.items():
+        j_and_f, j, f = (spread(result.scores[s] for result, _ in seeds) for s in ("J&F-Mean", "J-Mean", "F-Mean"))
+        gain = statistics.fmean(result.scores["J&F-Mean"] for result, _ in seeds) - single.scores["J&F-Mean"]
+        others = [spread(signals.get(key) for _, signals in seeds) for key in (*SIGNALS, *harms)]
+        table.append([f"round {number}", j_and_f, signed(gain), j, f, *others])
+    return markdown_table(header, table)
+
+
+def draw(fixed: dict[str, DavisResult], students: dict[int, list[Student]]) -> Figure:
+    """Gain in J&F, J and F by round: a dot a seed, a line through the means; SRT as a dotted line."""
+    figure, axes = make_axes()
+    single, srt = fixed.values()
+    for score, color in zip(("J&F-Mean", "J-Mean", "F-Mean"), COLORS[1:], strict=False):
+        gains = [[r.scores[score] - single.scores[score] for r, _ in seeds] for seeds in students.values()]
+        axes.plot(list(students), [statistics.fmean(g) for g in gains], color=color, label=score[:-5])
+        for number, values in zip(students, gains, strict=True):
+            axes.plot([number] * len(values), values, "o", color=color, markersize=4, alpha=0.6)
+        axes.axhline(srt.scores[score] - single.scores[score], color=color, linestyle=":", linewidth=1)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(list(students))
+    axes.set_xlabel("round (dots: seeds; dotted: SRT)")
+    axes.set_ylabel("gained over the teacher's single pass")
+    axes.legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
