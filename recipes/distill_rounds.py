@@ -6,7 +6,7 @@ closed towards this round's target and towards the first one's, the shift-equiva
 from w0, the effective rank of the features. For harm, what the classifier that came with the weights says about
 photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id.
 
-Run:       python recipes/distill_rounds.py [--rounds 3] [--steps 300] [--seeds 0 1 2]
+Run:       python recipes/distill_rounds.py [--rounds 2] [--steps 300] [--seeds 0 1 2]
 Hardware:  about 30 minutes on 2 CPU cores for DeiT-Tiny at half size; a killed run goes on where it was
 Expected:  the equivariance error falls and the weights move away with every round, while J&F gains come in the first;
            agreement of the head falls with every round. Writes results.jsonl, README.md and figure.png to
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_split", default="train", help="unlabeled target domain")
     parser.add_argument("--photos", type=Path, default=SHARED / "images", help="photographs for the head, if any")
     parser.add_argument("--runs", type=Path, default=Path("runs/distill_rounds"), help="folder of the runs")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300, help="of a round")
     parser.add_argument("--batch", type=int, default=2)
