@@ -7,7 +7,7 @@ from w0, the effective rank of the features. For harm, what the classifier that 
 photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id.
 
 Run:       python recipes/distill_rounds.py [--rounds 2] [--steps 300] [--seeds 0 1 2]
-Hardware:  about 30 minutes on 2 CPU cores for DeiT-Tiny at half size; a killed run goes on where it was
+Hardware:  about 20 minutes on 2 CPU cores for DeiT-Tiny at half size; a killed run goes on where it was
 Expected:  the equivariance error falls and the weights move away with every round, while J&F gains come in the first;
            agreement of the head falls with every round. Writes results.jsonl, README.md and figure.png to
            recipes/results/distill_rounds, the runs themselves to --runs.

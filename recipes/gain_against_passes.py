@@ -11,7 +11,7 @@ rate runs through one cycle in every run, however long.
 
 Bar:       some k of at most 7 reaches 95% of the gap that 49 shifts close in as many steps, at 1/7 of the FLOPs.
 Run:       python recipes/gain_against_passes.py --data path/to/DAVIS --weights path/to/deit_tiny.safetensors
-           (DeiT-Tiny, half-size frames; about 20 minutes on 2 CPU cores)
+           (DeiT-Tiny, half-size frames; half an hour or more on 2 CPU cores, 80 minutes on busy ones)
 Expected:  gap_closed .48 .52 .55 .55 .56 .56 for k = 1 2 4 9 25 49 in 150 steps, so that k = 4 meets the bar; at equal
            compute few shifts and more steps win (.60 for k = 4, .26 for 49). Writes results.jsonl, README.md and
            gain.png to recipes/results/gain_against_passes and skips finished rows, so that a killed run goes on.

@@ -8,7 +8,7 @@ what an evaluator makes of the features: `ShiftedViews` extracts the views, one 
 shifts, averages its outputs (`srt_distill.evaluation.output_ensemble`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2 import functional as image_ops
 
-from srt_distill.ensemble import mean_maps
+from srt_distill.ensemble import at_least_float32, mean_maps, shifted_maps
 from srt_distill.extractor import Extractor, strides
-from srt_distill.shifts import Border, Shift, Subset, pad_images, slice_view, subset_shifts
+from srt_distill.shifts import Border, Shift, Subset, subset_shifts
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -67,11 +67,11 @@ class NaiveEnsemble:
         factors = self.strength * (2 * torch.rand(self.num_views - 1, len(JITTER), generator=draws) - 1)
 
         def views() -> Iterator[tuple[Tensor, ...]]:
-            yield tuple(features.float() for features in self.extract(images))
+            yield tuple(at_least_float32(features) for features in self.extract(images))
             unit = images * std + mean
             for row in factors.tolist():
                 changed = jitter_colors(unit, *(size * draw for size, draw in zip(JITTER.values(), row, strict=True)))
-                yield tuple(features.float() for features in self.extract((changed - mean) / std))
+                yield tuple(at_least_float32(features) for features in self.extract((changed - mean) / std))
 
         return mean_maps(views())
 
@@ -186,7 +186,5 @@ class ShiftedViews:
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
         """One map (B, C, h, w) a shift."""
-        padded = pad_images(images, self.radius, self.border)
-        size = images.shape[-2], images.shape[-1]
-        views: Sequence[Tensor] = [slice_view(padded, shift, self.radius, size) for shift in self.shifts]
-        return tuple(self.extract(view)[-1] for view in views)
+        views = shifted_maps(self.extract, images, self.shifts, radius=self.radius, border=self.border)
+        return tuple(maps[-1] for _, maps, _ in views)

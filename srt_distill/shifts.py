@@ -250,6 +250,24 @@ def check_radius(radius: int, patch: int, name: str) -> None:
         )
 
 
+def check_cells(shift: int, patch: int, scale: int) -> None:
+    """Refuse a grid of cells inside tokens that is none, or a shift that a token has no room for.
+
+    Args:
+        shift: Pixels along one axis.
+        patch: p, pixels a token.
+        scale: s, cells a token.
+
+    Raises:
+        ValueError: If the cells are not whole pixels, or the shift is not smaller than the patch.
+    """
+    if patch % scale:
+        fitting = ", ".join(str(s) for s in range(1, patch + 1) if patch % s == 0)
+        raise ValueError(f"scale {scale} does not divide the patch side {patch}; use one of {fitting}")
+    if abs(shift) >= patch:
+        raise ValueError(f"shift {shift} is not smaller than the patch side {patch}; use at most {patch - 1}")
+
+
 def check_product_grid(shifts: Sequence[Shift], radius: int, border: Border) -> None:
     """Refuse a shift set whose per-pixel counts are not those of the full grid.
 

@@ -6,7 +6,7 @@ Shape legend: none.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import auto_cli
 from torch import nn
@@ -15,6 +15,7 @@ from srt_distill.backbone import PositionEmbedding
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     PLAIN,
+    Averaging,
     Features,
     Normalization,
     Variant,
@@ -47,7 +48,7 @@ def compare(
     shift_radius: int = 3,
     border: Border = "edge",
     shift_subset: Subset = "full",
-    statistic: Literal["mean", "median", "variance"] = "mean",
+    statistic: Averaging = "mean",
     grid_scale: int = 1,
     flip: bool = False,
     views_per_batch: ViewsPerBatch = 1,

@@ -5,13 +5,15 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import PositionEmbedding
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
+    PLAIN,
+    Averaging,
     Features,
     Normalization,
     Variant,
@@ -37,7 +39,7 @@ def evaluate(
     shift_radius: int = 0,
     border: Border = "edge",
     shift_subset: Subset = "full",
-    statistic: Literal["mean", "median", "variance"] = "mean",
+    statistic: Averaging = "mean",
     grid_scale: int = 1,
     flip: bool = False,
     views_per_batch: ViewsPerBatch = 1,
@@ -81,6 +83,12 @@ def evaluate(
         device: `auto`, `cpu`, `cuda`, …
         protocol: The remaining options of `evaluate_davis`.
     """
+    variant = Variant(statistic, grid_scale, flip)
+    if baseline is not None and variant != PLAIN:
+        raise ValueError(
+            f"baseline {baseline} with{variant.name}: statistic, grid_scale and flip are of SRT, in whose place a "
+            "baseline stands; leave them or the baseline out"
+        )
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
     if compile:
@@ -88,7 +96,6 @@ def evaluate(
     features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
     mean, std = choose_normalization(model, normalization)
     if baseline is None:
-        variant = Variant(statistic, grid_scale, flip)
         method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where, variant=variant)
     else:
         method = make_baseline(baseline, model, features, mean=mean, std=std, token_stride=token_stride, device=where)

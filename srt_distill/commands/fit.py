@@ -227,5 +227,5 @@ One YAML is one complete run; every value in it can be given on the command line
 The run folder (trainer.default_root_dir) gets checkpoints, a TensorBoard log and the full config. A killed run goes on
 under --ckpt_path last. --rounds 2 trains twice, the second time with the first student as the frozen teacher.
 
-Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages or
-VideoFrames (`srt-distill fit --data.source.help ImageFolder` lists the options of one)."""
+Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages, VideoFrames or
+a Mixture of them (`srt-distill fit --data.source.help ImageFolder` lists the options of one)."""

@@ -14,7 +14,6 @@ from srt_distill.ensemble import (
     FineResonance,
     PerturbationMean,
     ShiftStatistic,
-    Statistic,
     StochasticResonance,
     ViewsPerBatch,
 )
@@ -25,6 +24,8 @@ from srt_distill.extractor import Extractor
 from srt_distill.shifts import Border, Subset, check_radius
 
 Normalization = Literal["auto", "model", "dino"]
+Averaging = Literal["mean", "median", "variance"]
+"""What is taken over shifted views: SRT's mean, or a `srt_distill.ensemble.Statistic`."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -61,7 +62,7 @@ class Variant:
         flip: Average every pass with that of the mirrored view.
     """
 
-    statistic: Literal["mean"] | Statistic = "mean"
+    statistic: Averaging = "mean"
     grid_scale: int = 1
     flip: bool = False
 

@@ -6,7 +6,7 @@ Mean on the token grid (`StochasticResonance`), on finer grids up to pixels (`Fi
 
 from srt_distill.ensemble.batching import ViewBatches, ViewsPerBatch
 from srt_distill.ensemble.fine_grid import FineResonance
-from srt_distill.ensemble.mean import StochasticResonance, aligned_maps, mean_maps, shifted_maps
+from srt_distill.ensemble.mean import StochasticResonance, aligned_maps, at_least_float32, mean_maps, shifted_maps
 from srt_distill.ensemble.perturbations import HORIZONTAL_FLIP, Perturbation, PerturbationMean
 from srt_distill.ensemble.statistics import ShiftStatistic, Statistic
 
@@ -21,6 +21,7 @@ __all__ = [
     "ViewBatches",
     "ViewsPerBatch",
     "aligned_maps",
+    "at_least_float32",
     "mean_maps",
     "shifted_maps",
 ]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
-from srt_distill.shifts import Border, Shift, pixel_sources
+from srt_distill.shifts import Border, Shift, check_cells, pixel_sources
 
 
 def axis_matrix(
@@ -39,11 +39,7 @@ def axis_matrix(
     Raises:
         ValueError: If the cells are not whole pixels, or the shift is not smaller than the patch.
     """
-    if patch % scale:
-        fitting = ", ".join(str(s) for s in range(1, patch + 1) if patch % s == 0)
-        raise ValueError(f"scale {scale} does not divide the patch side {patch}; use one of {fitting}")
-    if abs(shift) >= patch:
-        raise ValueError(f"shift {shift} is not smaller than the patch side {patch}; use at most {patch - 1}")
+    check_cells(shift, patch, scale)
     token, weight = pixel_sources(shift, num_tokens, patch, border, radius)
     pixels = torch.nn.functional.one_hot(token, num_tokens) * weight[:, None]
     return pixels.view(num_tokens * scale, patch // scale, num_tokens).mean(1)

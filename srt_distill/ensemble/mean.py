@@ -64,7 +64,7 @@ def shifted_maps(
         patches = strides(batch, maps)
         for start in range(0, len(batch), len(images)):
             rows = slice(start, start + len(images))
-            yield next(remaining), tuple(_at_least_float32(features[rows]) for features in maps), patches
+            yield next(remaining), tuple(at_least_float32(features[rows]) for features in maps), patches
         del batch, maps  # else they outlive the next batch's passes
 
 
@@ -177,5 +177,6 @@ def _move_back(features: Tensor, shift: Shift, patch: int, border: Border, radiu
     return unshift_tokens(features, shift, patch, border, radius)
 
 
-def _at_least_float32(features: Tensor) -> Tensor:
+def at_least_float32(features: Tensor) -> Tensor:
+    """Features as averages are taken: fp64 stays, everything shorter becomes fp32."""
     return features if features.dtype == torch.float64 else features.float()

@@ -9,13 +9,13 @@ the scaled image lie between pixels of the original, so that its features could 
 costs accuracy (Table 8); nor do rotations by small angles and shifts by parts of a pixel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srt_distill.ensemble.mean import at_least_float32, mean_maps
 from srt_distill.extractor import Extractor
 
 
@@ -57,11 +57,11 @@ class PerturbationMean:
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
         """Mean fp32 maps (B, C, h, w), one a layer."""
-        views = [self.extract(images)]
-        for perturbation in self.perturbations:
-            maps = self.extract(perturbation.transform(images))
-            views.append(tuple(perturbation.undo(layer) for layer in maps))
-        return tuple(
-            torch.stack([layer if layer.dtype == torch.float64 else layer.float() for layer in layers]).mean(0)
-            for layers in zip(*views, strict=True)
-        )
+
+        def views() -> Iterator[tuple[Tensor, ...]]:
+            yield tuple(at_least_float32(layer) for layer in self.extract(images))
+            for perturbation in self.perturbations:
+                maps = self.extract(perturbation.transform(images))
+                yield tuple(perturbation.undo(at_least_float32(layer)) for layer in maps)
+
+        return mean_maps(views())

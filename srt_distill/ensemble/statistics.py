@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
-from srt_distill.shifts import Shift
+from srt_distill.shifts import Shift, check_cells
 
 Statistic = Literal["median", "variance"]
 """median: of an even number of shifts the mean of the middle two. variance: mean square minus squared mean, over T."""
@@ -38,13 +38,7 @@ def offset_classes(steps: Sequence[int], patch: int, scale: int) -> tuple[Int[Te
     Raises:
         ValueError: If the cells are not whole pixels, or a step is not smaller than the patch.
     """
-    if patch % scale:
-        fitting = ", ".join(str(s) for s in range(1, patch + 1) if patch % s == 0)
-        raise ValueError(f"scale {scale} does not divide the patch side {patch}; use one of {fitting}")
-    if max(map(abs, steps)) >= patch:
-        raise ValueError(
-            f"shift {max(map(abs, steps))} is not smaller than the patch side {patch}; use a smaller radius"
-        )
+    check_cells(max(map(abs, steps)), patch, scale)
     pixels = torch.arange(patch)
     seen = (pixels[:, None] + torch.tensor(steps)).div(patch, rounding_mode="floor")
     kinds, kind = torch.unique(seen, dim=0, return_inverse=True)

@@ -47,3 +47,10 @@ def test_an_ensemble_without_a_radius_is_refused(tiny_folder, tiny_davis, tmp_pa
     words = ["--backbone", str(tiny_folder), "--data", str(tiny_davis), "--output", str(tmp_path), *SMALL]
     assert main(["evaluate", *words, "--baseline", "naive_ensemble"]) == 1
     assert "baseline naive_ensemble with shift radius 0" in capsys.readouterr().err
+
+
+def test_a_baseline_takes_no_options_of_srt(tiny_folder, tiny_davis, tmp_path, capsys):
+    words = ["--backbone", str(tiny_folder), "--data", str(tiny_davis), "--output", str(tmp_path), *SMALL]
+    assert main(["evaluate", *words, "--baseline", "bilinear", "--statistic", "median", "--flip", "true"]) == 1
+    assert "baseline bilinear with median, flips: statistic, grid_scale and flip" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
