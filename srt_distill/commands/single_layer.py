@@ -3,6 +3,7 @@
 Shape legend: B images, C channels, H W pixels, h w tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.ensemble import (
     FineResonance,
     PerturbationMean,
@@ -77,8 +79,23 @@ class Variant:
 PLAIN = Variant()
 
 
+def require_maps(layers: Sequence[int | str]) -> None:
+    """Refuse class and register tokens where a map of the image is scored or drawn.
+
+    Raises:
+        ValueError: If a spec means prefix tokens.
+    """
+    for layer in layers:
+        if parse_layer(layer).facet == "prefix":
+            raise ValueError(
+                f"layer {layer} is of class and register tokens, which are no map of the image; choose one without "
+                "':prefix' (they can be distilled, with `srt-distill fit --model.layers`)"
+            )
+
+
 def extract_layer(model: nn.Module, features: Features) -> Extractor:
     """The single pass: a backbone's layer, run as the features say."""
+    require_maps([features.layer])
     extract = FeatureExtractor(model, (features.layer,), norm=features.norm)
     return run_with(extract, features.precision, features.attention)
 

@@ -11,7 +11,7 @@ from jsonargparse import auto_cli
 
 from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
 from srt_distill.backbone.layers import parse_layer
-from srt_distill.commands.single_layer import choose_device, name_ensemble
+from srt_distill.commands.single_layer import choose_device, name_ensemble, require_maps
 from srt_distill.ensemble import FineResonance, StochasticResonance, ViewsPerBatch
 from srt_distill.execution import AttentionKernel, Precision, compile_blocks, run_with
 from srt_distill.extractor import Extractor
@@ -71,6 +71,7 @@ def visualize(
         frames_per_second: Speed of the written videos.
         device: `auto`, `cpu`, `cuda`, …
     """
+    require_maps(layers)
     where = choose_device(device)
     model = open_backbone(backbone, weights=weights, position_embedding=position_embedding).to(where)
     if compile:

@@ -100,6 +100,16 @@ def test_variants_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
     assert results["settings"]["patch"] == 4
 
 
+@pytest.mark.parametrize("command", ["evaluate", "visualize"])
+def test_class_tokens_are_no_map_to_score_or_draw(tiny_folder, tiny_davis, tmp_path, capsys, command):
+    more = ["--layer=-1:prefix", "--data", str(tiny_davis)]
+    if command == "visualize":
+        more = ["--layers", "[-1, '-1:prefix']", "--sources", f"[{tiny_davis}]"]
+    assert main([command, "--backbone", str(tiny_folder), "--output", str(tmp_path / "out"), *more]) == 1
+    assert "layer -1:prefix is of class and register tokens" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_compiled_backbone_scores_as_the_plain_one(tiny_folder, tiny_davis, tmp_path):
     plain = evaluate(tiny_folder, tiny_davis, tmp_path / "plain")
