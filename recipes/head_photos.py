@@ -4,6 +4,7 @@ Shape legend: none, tensors stay inside the class.
 """
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ class Photos:
     """
 
     def __init__(self, folder: Path, model: nn.Module) -> None:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        self.files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
         transform: Any = create_transform(**resolve_data_config({}, model=model))
-        self.images = torch.stack([transform(Image.open(path).convert("RGB")) for path in files])
+        self.images = torch.stack([transform(Image.open(path).convert("RGB")) for path in self.files])
         names = ImageNetInfo("imagenet-1k").label_names()
-        self.labels = [names.index(n) if (n := path.name.partition("_")[0]) in names else None for path in files]
+        self.labels = [names.index(n) if (n := path.name.partition("_")[0]) in names else None for path in self.files]
 
         self.original = self.predict(model)
 
@@ -37,10 +38,18 @@ class Photos:
         """Top-1 class of every photograph."""
         return torch.cat([model(batch).argmax(1) for batch in self.images.split(16)])
 
-    def harm(self, model: nn.Module) -> dict[str, float | None]:
-        """Agreement of a model's head with the original's, and its top-1; None where no class is known."""
-        predicted = self.predict(model)
-        pairs = zip(self.labels, predicted.tolist(), strict=True)
-        right = [label == guess for label, guess in pairs if label is not None]
-        agreement = (predicted == self.original).float().mean().item()
+    def harm(self, model: nn.Module, only: Sequence[int] | None = None) -> dict[str, float | None]:
+        """Agreement of a model's head with the original's, and its top-1; None where no class is known.
+
+        Args:
+            model: A backbone with the original's head.
+            only: Numbers of the photographs that count; all by default.
+        """
+        return self.rate(self.predict(model), only)
+
+    def rate(self, predicted: Tensor, only: Sequence[int] | None = None) -> dict[str, float | None]:
+        """The same from what `predict` gave."""
+        chosen = list(range(len(self.labels)) if only is None else only)
+        right = [self.labels[i] == predicted[i].item() for i in chosen if self.labels[i] is not None]
+        agreement = (predicted[chosen] == self.original[chosen]).float().mean().item()
         return {"agreement": agreement, "top1": statistics.fmean(right) if right else None}

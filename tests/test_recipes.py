@@ -6,16 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
+import ablation_choices
 import davis_baselines
 import davis_rows
 import distill_ablation
 import distill_rounds
 import sweep_layers
 import sweep_shift_radius
+
+from srt_distill.backbone import load_backbone
+from srt_distill.data import DavisFrames
 
 
 @pytest.fixture
@@ -98,24 +103,81 @@ def photos(tmp_path):
 
 
 def test_ablation_trains_judges_and_resumes(common, tmp_path, photos):
-    sizes = ["--crop", "32", "32", "--steps", "2", "--batch", "1", "--held_out", "2", "--shift_radius", "1"]
-    words = [*common, *sizes, "--photos", str(photos), "--seeds", "0", "1", "--only", "learning rate"]
+    sizes = ["--crop", "32", "32", "--steps", "2", "--batch", "1", "--held_out", "2"]
+    words = [*common, *sizes, "--photos", str(photos), "--seeds", "0", "1", "--only", "default", "harm"]
     distill_ablation.main(words)
-    teacher, srt, slow, fast = table_of(tmp_path)
-    assert (teacher["choice"], srt["choice"], slow["choice"]) == ("teacher", "SRT d=1 grid9", "lr 3e-05")
+    teacher, srt, default, *others = table_of(tmp_path)
+    assert (teacher["choice"], srt["choice"]) == ("teacher", "SRT d=3 grid9")
     assert float(teacher["top-1"]) in (0.0, 0.5, 1.0), "two of three photographs tell their class"
-    assert "±" in slow["J&F"] and "±" in fast["agreement"]
+    assert "±" in default["J&F"] and "±" in default["agreement"]
+    assert [row["choice"] for row in others] == list(ablation_choices.FACTORS["harm"])
     trained = [row for row in rows_of(tmp_path) if "factor" in row]
-    assert [(row["choice"], row["seed"]) for row in trained] == [
-        ("lr 3e-05", 0),
-        ("lr 3e-05", 1),
-        ("lr 0.0003", 0),
-        ("lr 0.0003", 1),
-    ]
-    gaps = [row["result"]["gap_closed"] for row in trained]
-    assert len(set(gaps)) == 4, "seeds and choices make different students"
+    assert [row["seed"] for row in trained] == [0] * 7 + [1] * 7
+    scores = {json.dumps(row["result"]["held_out"]) for row in trained if "half of the way" not in row["choice"]}
+    assert len(scores) == 12, "seeds and choices make different students"
+    assert "on those left out; there the default has agreement" in (tmp_path / "README.md").read_text()
     distill_ablation.main(words)
     assert [row for row in rows_of(tmp_path) if "factor" in row] == trained
+
+
+@pytest.fixture
+def train_tiny(tiny_folder, tiny_davis, photos):
+    def train(choice, seed=0):
+        return ablation_choices.distil(
+            choice,
+            seed,
+            backbone=f"local-dir:{tiny_folder}",
+            weights=None,
+            patch=8,
+            frames=DavisFrames(tiny_davis, split="train"),
+            photos=sorted(photos.iterdir()),
+            crop=(32, 32),
+            scale=1.0,
+            batch=1,
+            steps=2,
+            held_out=1,
+            accelerator="cpu",
+        )
+
+    return train
+
+
+def test_half_of_the_way_is_the_mean_of_the_weights(train_tiny, tiny_folder):
+    (whole, _), (half, _) = train_tiny(ablation_choices.Choice()), train_tiny(ablation_choices.Choice(share=0.5))
+    start = load_backbone(f"local-dir:{tiny_folder}").state_dict()
+    for name, weight in half.state_dict().items():
+        torch.testing.assert_close(weight, (start[name] + whole.state_dict()[name]) / 2)
+    assert not torch.equal(whole.state_dict()["norm.weight"], start["norm.weight"])
+
+
+def test_a_following_teacher_is_the_average_of_students(train_tiny, tiny_folder, monkeypatch):
+    seen = []
+
+    class Watching(ablation_choices.FollowingTeacher):
+        def on_train_batch_end(self, trainer, pl_module, *rest):
+            before = pl_module.teacher.norm.weight.clone()
+            super().on_train_batch_end(trainer, pl_module, *rest)
+            seen.append((before, pl_module.student.norm.weight.detach().clone(), pl_module.teacher.norm.weight.clone()))
+
+    monkeypatch.setattr(ablation_choices, "FollowingTeacher", Watching)
+    _, measured = train_tiny(ablation_choices.Choice(teacher_decay=0.75))
+    assert len(seen) == 2
+    for before, student, after in seen:
+        torch.testing.assert_close(after, 0.75 * before + 0.25 * student)
+    assert not torch.equal(seen[-1][2], load_backbone(f"local-dir:{tiny_folder}").norm.weight)
+    assert "val/gap_closed_origin" in measured, "what is measured is measured from w0"
+
+
+def test_mixed_photographs_are_not_those_that_judge(photos, tiny_davis):
+    choice, files = ablation_choices.Choice(photos=True), sorted(photos.iterdir())
+    judged = [choice.unseen(len(files), seed) for seed in range(3)]
+    assert sorted(i for part in judged for i in part) == [0, 1, 2]
+    frames = DavisFrames(tiny_davis, split="train")
+    mixed = ablation_choices.mix(frames, files[:2])
+    names = [mixed.name(i) for i in range(len(mixed))]
+    assert [name for name in names if "holiday" in name or "tench" in name] == names[-2:]
+    assert len(names) == 2 + min(6, len(frames))
+    assert ablation_choices.Choice().unseen(5, 1) == range(5)
 
 
 def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, monkeypatch):
@@ -144,11 +206,10 @@ def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, mon
 
 
 def test_every_choice_of_the_ablation_is_one_that_the_library_takes(tiny_folder):
-    for choices in distill_ablation.FACTORS.values():
-        for change in choices.values():
-            assert change.keys() <= distill_ablation.DEFAULT.keys()
-            settings = {k: v for k, v in {**distill_ablation.DEFAULT, **change}.items() if k != "lr"}
-            distill_ablation.SRTDistillation(f"local-dir:{tiny_folder}", **settings)
+    choices = [choice for by_name in ablation_choices.FACTORS.values() for choice in by_name.values()]
+    for choice in choices:
+        ablation_choices.make_module(choice, f"local-dir:{tiny_folder}", None, seed=0)
+    assert len(set(choices)) == len(choices), "all differ"
 
 
 def test_too_few_frames_are_refused(tiny_davis):
