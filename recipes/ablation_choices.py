@@ -4,7 +4,7 @@ Shape legend: none, tensors stay inside the library.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +31,10 @@ class Choice:
         loss: Distance to the target.
         shifts_per_step: Sampled shifts a step; None for a fixed target of `shift_subset`.
         shift_subset: The shifts of a fixed target.
-        layers: Features that are distilled.
+        layers: Features that are distilled; None for those that are scored.
         unit_tokens: Compare tokens of length 1.
         trainable: Which weights move.
+        last_n: Number of last blocks that move under `last_n`.
         shift_radius: In pixels.
         margin: Real pixels round a crop.
         border: What lies beyond them.
@@ -52,9 +53,10 @@ class Choice:
     loss: Loss = "mse"
     shifts_per_step: int | None = 4
     shift_subset: Subset = "full"
-    layers: tuple[int | str, ...] = (-1,)
+    layers: tuple[int | str, ...] | None = None
     unit_tokens: bool = False
     trainable: TrainablePart = "all"
+    last_n: int = 1
     shift_radius: int = 3
     margin: int = 3
     border: Border = "edge"
@@ -67,6 +69,10 @@ class Choice:
     scale: float | None = None
     photos: bool = False
     share: float = 1.0
+
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults, as plain data."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def unseen(self, num_photos: int, seed: int) -> range:
         """Numbers of the photographs that a seed's student was not trained on."""
@@ -90,6 +96,8 @@ FACTORS: dict[str, dict[str, Choice]] = {
     },
     "trainable": {
         "last block": Choice(trainable="last_n"),
+        "last block, lr 3e-4": Choice(trainable="last_n", lr=3e-4),
+        "last 3 blocks": Choice(trainable="last_n", last_n=3),
         "norms": Choice(trainable="norm"),
         "norms, lr 1e-3": Choice(trainable="norm", lr=1e-3),
         "biases": Choice(trainable="bias"),
@@ -122,7 +130,7 @@ FACTORS: dict[str, dict[str, Choice]] = {
 
 MODEL_SETTINGS = (
     *("loss", "shifts_per_step", "shift_subset", "unit_tokens", "trainable", "shift_radius", "margin", "border"),
-    *("layer_decay", "penalty_weight"),
+    *("last_n", "layer_decay", "penalty_weight"),
 )
 """Attributes of a choice that are arguments of SRTDistillation as they stand."""
 
@@ -146,15 +154,15 @@ class FollowingTeacher(pl.Callback):
                 theirs.lerp_(ours, 1 - self.decay)
 
 
-def make_module(choice: Choice, backbone: str, weights: str | None, seed: int) -> SRTDistillation:
-    """The module that distils a backbone under a choice."""
+def make_module(choice: Choice, backbone: str, weights: str | None, layer: int, seed: int) -> SRTDistillation:
+    """The module that distils a backbone's layer, or the choice's own layers, under a choice."""
     following = choice.teacher_decay is not None  # then what is measured from w0 needs w0 apart from the teacher
     return SRTDistillation(
         backbone,
         weights=weights,
         origin=backbone if following else None,
         origin_weights=weights if following else None,
-        layers=list(choice.layers),
+        layers=list(choice.layers or [layer]),
         views_per_batch="auto",
         optimizer=partial(torch.optim.AdamW, lr=choice.lr, weight_decay=0.0),
         seed=seed,
@@ -177,6 +185,7 @@ def distil(
     *,
     backbone: str,
     weights: str | None,
+    layer: int,
     patch: int,
     frames: DavisFrames,
     photos: Sequence[Path],
@@ -194,6 +203,7 @@ def distil(
         seed: Of crops and shifts.
         backbone: timm model name or folder.
         weights: Weights file of a timm name.
+        layer: Block whose features are distilled, where the choice names none.
         patch: Patch side in pixels.
         frames: Unlabeled target domain.
         photos: All photographs, for a choice that mixes some in.
@@ -221,7 +231,7 @@ def distil(
         patch=patch,
         seed=seed,
     )
-    module = make_module(choice, backbone, weights, seed)
+    module = make_module(choice, backbone, weights, layer, seed)
     steps *= choice.times_steps
     trainer = pl.Trainer(
         max_steps=steps,

@@ -65,6 +65,11 @@ class RowFile:
         lines = path.read_text().splitlines() if path.is_file() else []
         self._rows: dict[str, dict[str, Any]] = {row["digest"]: row for row in map(json.loads, lines)}
 
+    def find(self, settings: dict[str, Any]) -> Any:
+        """The finished result under these settings, or None."""
+        row = self._rows.get(settings_digest(settings))
+        return None if row is None else row["result"]
+
     def get(self, settings: dict[str, Any], caption: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> Any:
         """The result under these settings: from the file, or computed and appended.
 

@@ -12,7 +12,7 @@ Run:       python recipes/distill_ablation.py [--steps 300] [--seeds 0 1 2] [--o
 Hardware:  a CPU will do for DeiT-Tiny, about two minutes a row and seed; the table states the minutes of training
 Expected:  the paper has no such table. What to look for: gains beyond their spread over seeds, and what smaller
            learning rates and fewer trained weights save of the head. Writes results.jsonl, README.md and figure.png to
-           recipes/results/distill_ablation and skips finished rows.
+           recipes/results/distill_ablation and skips finished rows; the table shows all finished rows.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ from srt_distill.evaluation.methods import plain, signed
 Trained = dict[tuple[str, str], dict[int, dict[str, Any]]]
 """What `run_row` gave, by factor and choice, then by seed."""
 
+MAX_SEED = 10  # seeds are below it, so that finished rows of any seed are found
+
 
 def run_row(
     options: argparse.Namespace, rows: DavisRows, photos: Photos | None, patch: int, choice: Choice, seed: int
@@ -64,6 +65,7 @@ def run_row(
         seed,
         backbone=options.backbone,
         weights=weights_file(options),
+        layer=options.layer,
         patch=patch,
         frames=DavisFrames(options.data, split=options.train_split),
         photos=[] if photos is None else photos.files,
@@ -76,7 +78,9 @@ def run_row(
     )
     seconds = time.perf_counter() - start
     predicted = None if photos is None else photos.predict(student).tolist()
-    method = make_method("student", student, Features(-1, True, 0, "edge"), views_per_batch=1, device=rows.device)
+    method = make_method(
+        "student", student, Features(options.layer, True, 0, "edge"), views_per_batch=1, device=rows.device
+    )
     scores = rows.score_anew(method).scores
     return {"scores": scores, "held_out": measured, "predicted": predicted, "training_seconds": round(seconds, 1)}
 
@@ -91,20 +95,22 @@ def render(
     fixed: dict[str, tuple[DavisResult, float | None]], trained: Trained, photos: Photos | None
 ) -> tuple[str, str]:
     """The table, teacher and SRT first, then every choice by factor; and what is to be said beneath it."""
-    header = ["factor", "choice", "J&F", "gain", "J", "F", "gap closed", "agreement", "top-1", "minutes"]
+    header = ["factor", "choice", "J&F", "gain", "J", "F", "gap closed", "agreement", "top-1", "seeds", "min"]
     single = next(iter(fixed.values()))[0]
     rows, note = [], ""
     for name, (result, accuracy) in fixed.items():
         scores = [plain(result.scores[score]) for score in ("J&F-Mean", "J-Mean", "F-Mean")]
         gain = signed(result.scores["J&F-Mean"] - single.scores["J&F-Mean"]) if result is not single else ""
-        rows.append(["", name, scores[0], gain, *scores[1:], "", "", "" if accuracy is None else plain(accuracy), ""])
+        rows.append(
+            ["", name, scores[0], gain, *scores[1:], "", "", "" if accuracy is None else plain(accuracy), "", ""]
+        )
     for (factor, name), by_seed in trained.items():
         choice, seeds = FACTORS[factor][name], by_seed.values()
         j_and_f, j, f = (spread(seed["scores"][score] for seed in seeds) for score in ("J&F-Mean", "J-Mean", "F-Mean"))
         gain = statistics.fmean(seed["scores"]["J&F-Mean"] for seed in seeds) - single.scores["J&F-Mean"]
         minutes = f"{statistics.fmean(seed['training_seconds'] for seed in seeds) / 60:.1f}"
         others = [spread(gap_closed(choice, seed) for seed in seeds), *judge_head(photos, choice, by_seed)]
-        rows.append([factor, name, j_and_f, signed(gain), j, f, *others, minutes])
+        rows.append([factor, name, j_and_f, signed(gain), j, f, *others, str(len(seeds)), minutes])
     default = trained.get(("default", next(iter(FACTORS["default"]))))
     if default is not None and photos is not None:
         agreement, top1 = judge_head(photos, Choice(photos=True), default)
@@ -149,8 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--photos", type=Path, default=SHARED / "images", help="photographs for the head, if they exist"
     )
-    parser.add_argument("--only", nargs="+", choices=list(FACTORS), help="factors to run; all by default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=list(FACTORS), help="factors to train; all by default")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], choices=range(MAX_SEED), metavar="SEED")
+    parser.add_argument("--layer", type=int, default=-1, help="block that is distilled and scored")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, nargs=2, default=[112, 192], help="height and width in pixels")
@@ -167,14 +174,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     original = None if photos is None else photos.rate(photos.original)["top1"]
     fixed = {}
     for name, radius in (("teacher", 0), (name_ensemble(DEFAULT.shift_radius, "grid9"), DEFAULT.shift_radius)):
-        features = Features(-1, True, radius, "edge", "grid9" if radius else "full")
+        features = Features(options.layer, True, radius, "edge", "grid9" if radius else "full")
         method = make_method(name, teacher, features, views_per_batch="auto", device=rows.device)
         fixed[name] = rows.score(method), None if radius else original
 
-    shared = {key: getattr(options, key) for key in ("train_split", "steps", "batch", "crop", "held_out")}
+    shared = {key: getattr(options, key) for key in ("train_split", "layer", "steps", "batch", "crop", "held_out")}
     shared |= {"teacher": hash_weights(teacher), "videos": [video.digest() for video in rows.videos], **rows.protocol}
     shared["photos"] = None if photos is None else [photo.name for photo in photos.files]
-    trained: Trained = {}
     for seed in options.seeds:
         for factor in options.only or FACTORS:
             for name, choice in FACTORS[factor].items():
@@ -182,14 +188,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     continue
                 caption = {"factor": factor, "choice": name, "seed": seed}
                 compute = partial(run_row, options, rows, photos, info.patch_size, choice, seed)
-                result = rows.rows.get({**shared, **asdict(choice), "seed": seed}, caption, compute)
-                trained.setdefault((factor, name), {})[seed] = result
+                rows.rows.get({**shared, **choice.settings(), "seed": seed}, caption, compute)
+    trained: Trained = {}
+    for factor, choices in FACTORS.items():
+        for name, choice in choices.items():
+            found = {seed: rows.rows.find({**shared, **choice.settings(), "seed": seed}) for seed in range(MAX_SEED)}
+            if finished := {seed: result for seed, result in found.items() if result is not None}:
+                trained[factor, name] = finished
 
+    height, width = options.crop
     settings = (
-        f"{describe_settings(options, rows)}. {options.steps} steps of batch {options.batch} on split "
-        f"{options.train_split}, crops {options.crop[0]}x{options.crop[1]}, radius {DEFAULT.shift_radius}; mean ± "
-        f"standard deviation over {len(options.seeds)} seeds. Agreement and top-1: the head that came with the "
-        f"weights, on {0 if photos is None else len(photos.files)} photographs."
+        f"{describe_settings(options, rows)}. Block {options.layer}, {options.steps} steps of batch {options.batch} on "
+        f"split {options.train_split}, crops {height}x{width}, radius {DEFAULT.shift_radius}; mean ± standard deviation "
+        f"over the seeds that the table counts. Agreement and top-1: the head that came with the weights, on "
+        f"{0 if photos is None else len(photos.files)} photographs."
     )
     table, note = render(fixed, trained, photos)
     page = f"# What matters in the distillation\n\n{settings}\n\n{table}\n{note}\n![gains](figure.png)\n"

@@ -128,6 +128,7 @@ def train_tiny(tiny_folder, tiny_davis, photos):
             seed,
             backbone=f"local-dir:{tiny_folder}",
             weights=None,
+            layer=-1,
             patch=8,
             frames=DavisFrames(tiny_davis, split="train"),
             photos=sorted(photos.iterdir()),
@@ -150,21 +151,25 @@ def test_half_of_the_way_is_the_mean_of_the_weights(train_tiny, tiny_folder):
     assert not torch.equal(whole.state_dict()["norm.weight"], start["norm.weight"])
 
 
+def norm_of(model):
+    return model.state_dict()["norm.weight"].clone()
+
+
 def test_a_following_teacher_is_the_average_of_students(train_tiny, tiny_folder, monkeypatch):
     seen = []
 
     class Watching(ablation_choices.FollowingTeacher):
         def on_train_batch_end(self, trainer, pl_module, *rest):
-            before = pl_module.teacher.norm.weight.clone()
+            before = norm_of(pl_module.teacher)
             super().on_train_batch_end(trainer, pl_module, *rest)
-            seen.append((before, pl_module.student.norm.weight.detach().clone(), pl_module.teacher.norm.weight.clone()))
+            seen.append((before, norm_of(pl_module.student), norm_of(pl_module.teacher)))
 
     monkeypatch.setattr(ablation_choices, "FollowingTeacher", Watching)
     _, measured = train_tiny(ablation_choices.Choice(teacher_decay=0.75))
     assert len(seen) == 2
     for before, student, after in seen:
         torch.testing.assert_close(after, 0.75 * before + 0.25 * student)
-    assert not torch.equal(seen[-1][2], load_backbone(f"local-dir:{tiny_folder}").norm.weight)
+    assert not torch.equal(seen[-1][2], norm_of(load_backbone(f"local-dir:{tiny_folder}")))
     assert "val/gap_closed_origin" in measured, "what is measured is measured from w0"
 
 
@@ -208,7 +213,7 @@ def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, mon
 def test_every_choice_of_the_ablation_is_one_that_the_library_takes(tiny_folder):
     choices = [choice for by_name in ablation_choices.FACTORS.values() for choice in by_name.values()]
     for choice in choices:
-        ablation_choices.make_module(choice, f"local-dir:{tiny_folder}", None, seed=0)
+        ablation_choices.make_module(choice, f"local-dir:{tiny_folder}", None, layer=-1, seed=0)
     assert len(set(choices)) == len(choices), "all differ"
 
 
