@@ -199,8 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     height, width = options.crop
     settings = (
         f"{describe_settings(options, rows)}. Block {options.layer}, {options.steps} steps of batch {options.batch} on "
-        f"split {options.train_split}, crops {height}x{width}, radius {DEFAULT.shift_radius}; mean ± standard deviation "
-        f"over the seeds that the table counts. Agreement and top-1: the head that came with the weights, on "
+        f"split {options.train_split}, crops {height}x{width}, radius {DEFAULT.shift_radius}; mean ± standard "
+        f"deviation over the seeds that the table counts. Agreement and top-1: the head that came with the weights, on "
         f"{0 if photos is None else len(photos.files)} photographs."
     )
     table, note = render(fixed, trained, photos)
