@@ -1,12 +1,13 @@
 """Claim: further rounds, each with the student before as frozen teacher, are judged by curves, not by hope.
 
-`srt-distill fit --rounds N` under several seeds, on DAVIS train and without labels; every round's student is scored on
+`srt-distill fit --rounds N` on a configuration under several seeds, without labels; every round's student is scored on
 val in one pass beside teacher and SRT. The label-free signals are those that the run logs on held-out frames: the gap
 closed towards this round's target and towards the first one's, the shift-equivariance error, how far weights moved
 from w0, the effective rank of the features. For harm, what the classifier that came with the weights says about
-photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id.
+photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id. Arguments that
+this recipe does not know go to `fit`.
 
-Run:       python recipes/distill_rounds.py [--rounds 2] [--steps 300] [--seeds 0 1 2]
+Run:       python recipes/distill_rounds.py [--rounds 2] [--seeds 0 1 2] [--model.shift_radius 5 …]
 Hardware:  about 20 minutes on 2 CPU cores for DeiT-Tiny at half size; a killed run goes on where it was
 Expected:  the equivariance error falls and the weights move away with every round, while J&F gains come in the first;
            agreement of the head falls with every round. Writes results.jsonl, README.md and figure.png to
@@ -40,7 +41,9 @@ from srt_distill.commands import fit
 from srt_distill.commands.single_layer import Features, make_method, name_ensemble
 from srt_distill.evaluation.davis_results import DavisResult
 from srt_distill.evaluation.methods import plain, signed
-from srt_distill.runs import load_run
+from srt_distill.runs import STUDENT_FOLDER, load_run, round_folder
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "distill" / "deit_tiny_davis_cpu.yaml"
 
 SINGLE_PASS = Features(-1, True, 0, "edge")
 SIGNALS = {
@@ -59,18 +62,14 @@ Student = tuple[DavisResult, dict[str, float | None]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and score what is missing; write the table and the figure."""
     parser = make_parser(__doc__, "distill_rounds")
-    parser.add_argument("--train_split", default="train", help="unlabeled target domain")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of `srt-distill fit`; says what is trained on")
     parser.add_argument("--photos", type=Path, default=SHARED / "images", help="photographs for the head, if any")
     parser.add_argument("--runs", type=Path, default=Path("runs/distill_rounds"), help="folder of the runs")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, choices=range(2, 10), metavar="ROUNDS", help="2 or more")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=300, help="of a round")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, nargs=2, default=[112, 192], help="height and width in pixels")
-    parser.add_argument("--held_out", type=int, default=32, help="frames for the label-free signals")
-    parser.add_argument("--shift_radius", type=int, default=3)
+    parser.add_argument("--shift_radius", type=int, default=3, help="of the SRT row")
     parser.add_argument("--shift_subset", default="grid9", help="shifts of the SRT row: grid9, checkerboard, full, …")
-    options = parser.parse_args(arguments)
+    options, fit_arguments = parser.parse_known_args(arguments)
     for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -88,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     students: dict[int, list[Student]] = {}
     for seed in options.seeds:
         folder = options.runs / f"seed-{seed}"
-        train(options, folder, seed)
+        train(options, folder, seed, fit_arguments)
         for number in range(1, options.rounds + 1):
-            run = load_run(folder / f"round-{number}")
+            run = load_run(round_folder(folder, number))
             signals: dict[str, float | None] = {heading: run.scores.get(key) for heading, key in SIGNALS.items()}
             if photos is not None:
                 signals |= photos.harm(run.student)
@@ -98,50 +97,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
             method = make_method(name, run.student, SINGLE_PASS, views_per_batch=1, device=rows.device)
             students.setdefault(number, []).append((rows.score(method), signals))
 
+    changes = f" with {' '.join(fit_arguments)}" if fit_arguments else ""
     settings = (
-        f"{describe_settings(options, rows)}. Rounds of {options.steps} steps, batch {options.batch}, 4 sampled shifts "
-        f"of radius {options.shift_radius} a step, crops {options.crop[0]}x{options.crop[1]}, on split "
-        f"{options.train_split}; mean ± standard deviation over {len(options.seeds)} seeds. Agreement and top1: the "
-        f"head that came with the weights, on {0 if photos is None else len(photos.labels)} photographs."
+        f"{describe_settings(options, rows)}. Rounds of {options.config.name}{changes}; mean ± standard deviation over "
+        f"{len(options.seeds)} seeds. Agreement and top1: the head that came with the weights, on "
+        f"{0 if photos is None else len(photos.labels)} photographs."
     )
     original = {} if photos is None else {"teacher": photos.harm(teacher)}
     page = f"# Round after round\n\n{settings}\n\n{render(fixed, students, original)}\n![gains](figure.png)\n"
     write_page(options.output, page, draw(fixed, students))
 
 
-def train(options: argparse.Namespace, folder: Path, seed: int) -> None:
-    """`srt-distill fit --rounds`, unless its last round is there; goes on with a run that was killed."""
-    if (folder / f"round-{options.rounds}" / "student").is_dir():
+def train(options: argparse.Namespace, folder: Path, seed: int, fit_arguments: Sequence[str]) -> None:
+    """`srt-distill fit`, unless its last round is there; goes on with a run that was killed."""
+    if (round_folder(folder, options.rounds) / STUDENT_FOLDER).is_dir():
         return
     words = {
+        "config": options.config,
         "model.backbone": options.backbone,
         "model.weights": weights_file(options) or "null",
-        "model.shift_radius": options.shift_radius,
-        "model.shifts_per_step": 4,
-        "model.views_per_batch": "auto",
         "model.seed": seed,
-        "data.source": "DavisFrames",
-        "data.source.root": options.data,
-        "data.source.split": options.train_split,
-        "data.crop_size": list(options.crop),
-        "data.margin": options.shift_radius,
-        "data.scale": options.scale,
-        "data.batch_size": options.batch,
-        "data.held_out": options.held_out,
-        "data.num_workers": 0,
         "data.seed": seed,
         "trainer.default_root_dir": folder,
-        "trainer.max_steps": options.steps,
-        "trainer.val_check_interval": options.steps,
-        "trainer.check_val_every_n_epoch": "null",
-        "trainer.accelerator": "cpu" if options.device == "cpu" else "auto",
         "trainer.enable_progress_bar": "false",
         "seed_everything": seed,
         "rounds": options.rounds,
     }
     if folder.exists():
         words["ckpt_path"] = "last"
-    fit.run([word for key, value in words.items() for word in (f"--{key}", str(value))])
+    fit.run([*(word for key, value in words.items() for word in (f"--{key}", str(value))), *fit_arguments])
 
 
 def render(

@@ -185,9 +185,11 @@ def test_mixed_photographs_are_not_those_that_judge(photos, tiny_davis):
     assert ablation_choices.Choice().unseen(5, 1) == range(5)
 
 
-def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, monkeypatch):
-    sizes = ["--crop", "32", "32", "--steps", "2", "--batch", "1", "--held_out", "2", "--shift_radius", "1"]
-    words = [*common, *sizes, "--rounds", "2", "--seeds", "0", "1", "--photos", str(photos)]
+def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, tiny_davis, monkeypatch):
+    data = ["--data.source.root", str(tiny_davis), "--data.crop_size", "[32,32]", "--data.held_out", "2"]
+    sizes = ["--data.patch", "8", "--data.batch_size", "1", "--data.margin", "1", "--model.shift_radius", "1"]
+    steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--shift_radius", "1"]
+    words = [*common, *data, *sizes, *steps, "--rounds", "2", "--seeds", "0", "1", "--photos", str(photos)]
     words += ["--runs", str(tmp_path / "runs")]
     distill_rounds.main(words)
     teacher, srt, first, second = table_of(tmp_path)

@@ -38,7 +38,7 @@ def export(
     """
     if push_to_hub is not None:
         require_hub(push_to_hub)
-    done = export_student(load_run(checkpoint), output, formats or ())
+    done = export_student(load_run(checkpoint), output, formats or (), progress=True)
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
         for size, difference in proof.differences.items():

@@ -4,10 +4,13 @@ Shape legend: none, models are only handed on.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from tqdm import tqdm
 
 from srt_distill.backbone import describe_backbone, hash_weights
 from srt_distill.exporting.card import write_card
@@ -50,7 +53,9 @@ class Export:
     proofs: tuple[Proof, ...]
 
 
-def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",), *, budget: float = 10.0) -> Export:
+def export_student(
+    run: Run, output: Path, formats: Sequence[Format] = ("timm",), *, budget: float = 10.0, progress: bool = False
+) -> Export:
     """Write the student as a timm folder and in other formats, proven equal, with its cost beside the teacher's.
 
     Everything is reloaded in a fresh interpreter that does not import this package, and must give the student's
@@ -61,6 +66,7 @@ def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",)
         output: The folder to write.
         formats: What is wanted besides the timm folder, which is always written.
         budget: Seconds for the comparison of latencies.
+        progress: Show a progress bar.
 
     Returns:
         What was proven; also in parity.json and the model card of the folder.
@@ -76,8 +82,13 @@ def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",)
         require_extra(format_, NEEDS.get(format_, ()))
     require_writable(output.parent)
     expected = expect_features(run.student)
+    proofs: list[Proof] = []
     with replaced_folder(output) as folder:
-        proofs = _write_formats(expected, formats, folder)
+        chosen = {name: write for name, write in _writers(expected, folder).items() if name in {"timm", *formats}}
+        with tqdm(chosen.items(), unit="format", disable=not progress, leave=False) as bar:
+            for name, write in bar:
+                bar.set_description(f"writing and proving {name}")
+                proofs += write()
         export = Export(
             folder=output,
             architecture=describe_backbone(run.student).name,
@@ -91,19 +102,16 @@ def export_student(run: Run, output: Path, formats: Sequence[Format] = ("timm",)
     return export
 
 
-def _write_formats(expected: Expectation, formats: Sequence[Format], folder: Path) -> list[Proof]:
-    proofs = [write_timm(expected, folder)]
-    if "transformers" in formats:
-        proofs += _write_transformers(expected, folder)
-    if "onnx" in formats or "torch_export" in formats:
-        program = trace_backbone(expected.model)
-        if "torch_export" in formats:
-            proofs.append(write_torch_program(program, expected, folder))
-        if "onnx" in formats:
-            proofs.append(write_onnx(program, expected, folder))
-    if "release" in formats:
-        proofs.append(write_release(expected, folder))
-    return proofs
+def _writers(expected: Expectation, folder: Path) -> dict[Format, Callable[[], list[Proof]]]:
+    """What writes and proves each format; the slow ones share a traced program."""
+    program = cache(lambda: trace_backbone(expected.model))
+    return {
+        "timm": lambda: [write_timm(expected, folder)],
+        "transformers": lambda: _write_transformers(expected, folder),
+        "torch_export": lambda: [write_torch_program(program(), expected, folder)],
+        "onnx": lambda: [write_onnx(program(), expected, folder)],
+        "release": lambda: [write_release(expected, folder)],
+    }
 
 
 def _write_transformers(expected: Expectation, folder: Path) -> list[Proof]:
