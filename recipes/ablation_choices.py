@@ -130,6 +130,10 @@ FACTORS: dict[str, dict[str, Choice]] = {
         "last block, radius 7": Choice(trainable="last_n", shift_radius=7, margin=7),
         "last block, radius 7, lr 3e-4": Choice(trainable="last_n", lr=3e-4, shift_radius=7, margin=7),
         "last 3 blocks, radius 7": Choice(trainable="last_n", last_n=3, shift_radius=7, margin=7),
+        "last 3 blocks, radius 7, class token too": Choice(
+            trainable="last_n", last_n=3, shift_radius=7, margin=7, layers=(-1, "-1:prefix")
+        ),
+        "last 3 blocks, radius 5": Choice(trainable="last_n", last_n=3, shift_radius=5, margin=5),
     },
 }
 
