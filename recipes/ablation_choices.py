@@ -25,7 +25,7 @@ FRAMES_PER_PHOTO = 3  # of a mixture
 
 @dataclass(frozen=True)
 class Choice:
-    """How to distil. The defaults are the row that all others differ from in one thing.
+    """How to distil. The defaults are the row that all others are compared with.
 
     Attributes:
         loss: Distance to the target.
@@ -43,7 +43,7 @@ class Choice:
         penalty_weight: Of the pull towards w0 (L2-SP).
         teacher_decay: Let the teacher follow the student, as an average that keeps this share a step.
         times_steps: Factor on the steps.
-        times_crop: Factor on the crop's sides, at the same number of pixels a step.
+        times_crop: Factor on the crop's sides, and divisor of the images a step.
         scale: Of the training frames; None for the scale that is scored at.
         photos: Mix in two thirds of the photographs; the head is judged on the last third, another for every seed.
         share: Go only this share of the way from w0 to the student's weights (after WiSE-FT; Wortsman et al., CVPR
@@ -108,7 +108,7 @@ FACTORS: dict[str, dict[str, Choice]] = {
     "crops": {
         "no margin, edges repeated": Choice(margin=0),
         "no margin, zeros": Choice(margin=0, border="zeros"),
-        "twice the side, a quarter of the images": Choice(times_crop=2),
+        "twice the side, half of the images": Choice(times_crop=2),
         "full-size frames": Choice(scale=1.0),
     },
     "length": {
@@ -235,7 +235,7 @@ def distil(
         crop_size=(crop[0] * choice.times_crop, crop[1] * choice.times_crop),
         margin=choice.margin,
         scale=scale if choice.scale is None else choice.scale,
-        batch_size=max(1, batch // choice.times_crop**2),
+        batch_size=max(1, batch // choice.times_crop),
         num_workers=0,
         held_out=held_out,
         patch=patch,

@@ -1,8 +1,8 @@
 """Claim: which choices of the distillation matter, one changed at a time, and what each does to the untouched head.
 
 Around a default (squared error on the last block, all weights, 4 sampled shifts a step, crops with a margin of real
-pixels) one choice is changed at a time: loss, target, trainable part, crops, length of training, and what may save the
-head. Losses other than the squared error cannot take sampled shifts, so they are compared among each other under a
+pixels) one choice is changed at a time: loss, target, trainable part, crops, length of training, what may save the
+head; and what promises most is tried together. Losses other than the squared error cannot take sampled shifts, so they are compared among each other under a
 fixed target of 9 shifts (grid9). Every row is trained under several seeds on DAVIS train, without labels, and scored on
 val: J&F of one pass, the feature gap closed on held-out crops, and, for harm, what the classifier that came with the
 weights says about photographs: agreement with the original's top-1, and top-1 itself where the file name starts with a

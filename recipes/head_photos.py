@@ -38,17 +38,12 @@ class Photos:
         """Top-1 class of every photograph."""
         return torch.cat([model(batch).argmax(1) for batch in self.images.split(16)])
 
-    def harm(self, model: nn.Module, only: Sequence[int] | None = None) -> dict[str, float | None]:
-        """Agreement of a model's head with the original's, and its top-1; None where no class is known.
-
-        Args:
-            model: A backbone with the original's head.
-            only: Numbers of the photographs that count; all by default.
-        """
-        return self.rate(self.predict(model), only)
+    def harm(self, model: nn.Module) -> dict[str, float | None]:
+        """Agreement of a model's head with the original's, and its top-1; None where no class is known."""
+        return self.rate(self.predict(model))
 
     def rate(self, predicted: Tensor, only: Sequence[int] | None = None) -> dict[str, float | None]:
-        """The same from what `predict` gave."""
+        """The same from what `predict` gave; of all photographs, or of those numbers only."""
         chosen = list(range(len(self.labels)) if only is None else only)
         right = [self.labels[i] == predicted[i].item() for i in chosen if self.labels[i] is not None]
         agreement = (predicted[chosen] == self.original[chosen]).float().mean().item()
