@@ -2,11 +2,12 @@
 
 Around a default (squared error on the last block, all weights, 4 sampled shifts a step, crops with a margin of real
 pixels) one choice is changed at a time: loss, target, trainable part, crops, length of training, what may save the
-head; and what promises most is tried together. Losses other than the squared error cannot take sampled shifts, so they are compared among each other under a
-fixed target of 9 shifts (grid9). Every row is trained under several seeds on DAVIS train, without labels, and scored on
-val: J&F of one pass, the feature gap closed on held-out crops, and, for harm, what the classifier that came with the
-weights says about photographs: agreement with the original's top-1, and top-1 itself where the file name starts with a
-WordNet id (n01440764_tench.JPEG). Rows that train on photographs are judged on the third of them that they left out.
+head; and what promises most is tried together. Losses other than the squared error cannot take sampled shifts, so they
+are compared among each other under a fixed target of 9 shifts (grid9). Every row is trained under several seeds on
+DAVIS train, without labels, and scored on val: J&F of one pass, the feature gap closed on held-out crops, and, for
+harm, what the classifier that came with the weights says about photographs: agreement with the original's top-1, and
+top-1 itself where the file name starts with a WordNet id (n01440764_tench.JPEG). Rows that train on photographs are
+judged on the third of them that they left out.
 
 Run:       python recipes/distill_ablation.py [--steps 300] [--seeds 0 1 2] [--only loss target]
 Hardware:  a CPU will do for DeiT-Tiny, about two minutes a row and seed; the table states the minutes of training
