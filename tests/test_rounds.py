@@ -1,6 +1,8 @@
 """Rounds: each learns from the student of the one before; killed anywhere, a run goes on to the same end."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -153,3 +155,15 @@ def test_adapters_are_merged_between_rounds(config, tmp_path):
     first, second = (load_run(tmp_path / f"round-{number}") for number in (1, 2))
     assert hash_weights(second.teacher) == hash_weights(first.student)
     assert not torch.equal(second.student.blocks[0].attn.qkv.weight, first.student.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.slow
+def test_two_processes_train_rounds_together(config, tmp_path):
+    words = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.default_root_dir", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "srt_distill", "fit", "--config", str(config), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [done.stdout.count(f"Round {number} of 2") for number in (1, 2)] == [1, 1]
+    first, second = students(tmp_path / "run")
+    teacher = load_run(tmp_path / "run" / "round-2").teacher
+    assert hash_weights(teacher) == first != second

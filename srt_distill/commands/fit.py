@@ -154,7 +154,8 @@ def train_rounds(cli: FitParser, arguments: Sequence[str]) -> None:
             teacher = round_folder(root, number - 1) / STUDENT_FOLDER
             words += ["--model.backbone", f"local-dir:{teacher}", "--model.weights", "null"]
             words += ["--model.origin", origin, "--model.origin_weights", origin_weights or "null"]
-        print(f"\nRound {number} of {config.rounds}")
+        if rank_zero_only.rank == 0:
+            print(f"\nRound {number} of {config.rounds}")
         trainer = train(parse(words))
         if trainer.is_global_zero:
             save_student(folder)
