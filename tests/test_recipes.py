@@ -16,6 +16,7 @@ import davis_baselines
 import davis_rows
 import distill_ablation
 import distill_rounds
+import gap_elsewhere
 import sweep_layers
 import sweep_shift_radius
 
@@ -236,3 +237,19 @@ def test_help_teaches(recipe, capsys):
     said = capsys.readouterr().out
     assert all(word in said for word in ("Claim:", "Run:", "Expected:", "--num_frames"))
     assert isinstance(davis_rows.make_parser(recipe.__doc__, "x"), argparse.ArgumentParser)
+
+
+def test_gap_elsewhere_is_none_for_the_original_and_measured_once(tiny_folder, tiny_davis, tmp_path, monkeypatch):
+    monkeypatch.setattr(gap_elsewhere, "CROPS", (("train", 0.2, (32, 48)), ("val", 1.0, (48, 64))))
+    words = ["--backbone", f"local-dir:{tiny_folder}", "--weights", "none", "--students", str(tiny_folder)]
+    words += ["--data", str(tiny_davis), "--num_images", "2", "--shift_radius", "1", "--device", "cpu"]
+    gap_elsewhere.main([*words, "--output", str(tmp_path)])
+    bilinear, original = table_of(tmp_path)
+    assert list(original.values())[1:] == ["0.000", "0.000"], "the original's single pass closes nothing"
+    assert all(-5 < float(value.replace("\N{MINUS SIGN}", "-")) < 1 for value in list(bilinear.values())[1:])
+    monkeypatch.setattr(gap_elsewhere, "read_crops", lambda *_: pytest.fail("everything is there"))
+    monkeypatch.setattr(
+        gap_elsewhere, "measure", lambda missing, *_: {} if not missing else pytest.fail("measured twice")
+    )
+    gap_elsewhere.main([*words, "--output", str(tmp_path)])
+    assert len(rows_of(tmp_path)) == 4
