@@ -21,6 +21,7 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from davis_rows import (
     COLORS,
@@ -36,12 +37,15 @@ from davis_rows import (
 )
 from head_photos import Photos
 from matplotlib.figure import Figure
+from torch import nn
 
 from srt_distill.backbone import describe_backbone, load_backbone
+from srt_distill.baselines import Interpolation
 from srt_distill.commands import fit
+from srt_distill.commands.baselines import make_baseline
 from srt_distill.commands.single_layer import Features, make_method, name_ensemble
 from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import plain, signed
+from srt_distill.evaluation.methods import percent, signed
 from srt_distill.runs import STUDENT_FOLDER, load_run, round_folder
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "distill" / "deit_tiny_davis_cpu.yaml"
@@ -55,6 +59,9 @@ SIGNALS = {
     "effective rank": "val/effective_rank_student",
 }
 """What a run logs on held-out frames, by the heading of its column."""
+
+SCORES = {"J&F": "J&F-Mean", "J": "J-Mean", "F": "F-Mean"}
+"""What is scored on val, by the heading of its column."""
 
 Student = tuple[DavisResult, dict[str, float | None]]
 """Scores on val, and label-free signals with the harm to the head."""
@@ -70,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shift_radius", type=int, default=3, help="of the SRT row")
     parser.add_argument("--shift_subset", default="grid9", help="shifts of the SRT row: grid9, checkerboard, full, …")
+    parser.add_argument("--interpolation", choices=get_args(Interpolation), help="a second row each, features smoothed")
     options, fit_arguments = parser.parse_known_args(arguments)
     for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -85,7 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: rows.score(make_method(name, teacher, features, views_per_batch="auto", device=rows.device))
         for name, features in (("teacher", SINGLE_PASS), (name_ensemble(options.shift_radius, subset), srt))
     }
+    way: Interpolation | None = options.interpolation
+
+    def smooth(model: nn.Module, way: Interpolation) -> DavisResult:
+        return rows.score(make_baseline(way, model, SINGLE_PASS, mean=rows.mean, std=rows.std, device=rows.device))
+
+    if way is not None:
+        fixed[f"teacher, {way} features"] = smooth(teacher, way)
     students: dict[int, list[Student]] = {}
+    smoothed: dict[int, list[DavisResult]] = {}
     for seed in options.seeds:
         folder = options.runs / f"seed-{seed}"
         train(options, folder, seed, fit_arguments)
@@ -97,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = f"round {number}, seed {seed}"
             method = make_method(name, run.student, SINGLE_PASS, views_per_batch=1, device=rows.device)
             students.setdefault(number, []).append((rows.score(method), signals))
+            if way is not None:
+                smoothed.setdefault(number, []).append(smooth(run.student, way))
 
     changes = f" with {' '.join(fit_arguments)}" if fit_arguments else ""
     settings = (
@@ -105,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{0 if photos is None else len(photos.labels)} photographs."
     )
     original = {} if photos is None else {"teacher": photos.harm(teacher)}
-    page = f"# Round after round\n\n{settings}\n\n{render(fixed, students, original)}\n![gains](figure.png)\n"
+    table = render(fixed, students, smoothed, original, way)
+    page = f"# Round after round\n\n{settings}\n\n{table}\n![gains](figure.png)\n"
     write_page(options.output, page, draw(fixed, students))
 
 
@@ -130,30 +149,41 @@ def train(options: argparse.Namespace, folder: Path, seed: int, fit_arguments: S
 
 
 def render(
-    fixed: dict[str, DavisResult], students: dict[int, list[Student]], original: dict[str, dict[str, float | None]]
+    fixed: dict[str, DavisResult],
+    students: dict[int, list[Student]],
+    smoothed: dict[int, list[DavisResult]],
+    original: dict[str, dict[str, float | None]],
+    way: Interpolation | None,
 ) -> str:
-    """The table: teacher and SRT, then every round."""
-    single = next(iter(fixed.values()))
+    """The table: teacher and SRT, then every round; smoothed ones last."""
+    single, srt, *_ = fixed.values()
     harms = ["agreement", "top1"] if original else []
-    header = ["features", "J&F", "gain", "J", "F", *SIGNALS, *harms]
-    table = []
+    header = ["features", *SCORES, "gain", "of SRT's", *SIGNALS, *harms]
+    table: list[list[str]] = []
+
+    def add(name: str, results: Sequence[DavisResult], others: Sequence[str]) -> None:
+        whole, gain = (
+            statistics.fmean(result.scores["J&F-Mean"] for result in compared) - single.scores["J&F-Mean"]
+            for compared in ([srt], results)
+        )
+        gains = ["", ""] if results == [single] else [signed(gain), percent(gain / whole) if whole > 0 else ""]
+        table.append([name, *(spread(r.scores[score] for r in results) for score in SCORES.values()), *gains, *others])
+
     for name, result in fixed.items():
-        scores = [plain(result.scores[score]) for score in ("J&F-Mean", "J-Mean", "F-Mean")]
-        gain = signed(result.scores["J&F-Mean"] - single.scores["J&F-Mean"]) if result is not single else ""
         harm = [spread([original.get(name, {}).get(key)]) for key in harms]
-        table.append([name, scores[0], gain, *scores[1:], *[""] * len(SIGNALS), *harm])
+        add(name, [result], [*[""] * len(SIGNALS), *harm])
     for number, seeds in students.items():
-        j_and_f, j, f = (spread(result.scores[s] for result, _ in seeds) for s in ("J&F-Mean", "J-Mean", "F-Mean"))
-        gain = statistics.fmean(result.scores["J&F-Mean"] for result, _ in seeds) - single.scores["J&F-Mean"]
         others = [spread(signals.get(key) for _, signals in seeds) for key in (*SIGNALS, *harms)]
-        table.append([f"round {number}", j_and_f, signed(gain), j, f, *others])
+        add(f"round {number}", [result for result, _ in seeds], others)
+    for number, results in smoothed.items():
+        add(f"round {number}, {way} features", results, [""] * (len(SIGNALS) + len(harms)))
     return markdown_table(header, table)
 
 
 def draw(fixed: dict[str, DavisResult], students: dict[int, list[Student]]) -> Figure:
     """Gain in J&F, J and F by round: a dot a seed, a line through the means; SRT as a dotted line."""
     figure, axes = make_axes()
-    single, srt = fixed.values()
+    single, srt, *_ = fixed.values()
     for score, color in zip(("J&F-Mean", "J-Mean", "F-Mean"), COLORS[1:], strict=False):
         gains = [[r.scores[score] - single.scores[score] for r, _ in seeds] for seeds in students.values()]
         axes.plot(list(students), [statistics.fmean(g) for g in gains], color=color, label=score[:-5])

@@ -191,19 +191,23 @@ def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, tin
     sizes = ["--data.patch", "8", "--data.batch_size", "1", "--data.margin", "1", "--model.shift_radius", "1"]
     steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--shift_radius", "1"]
     words = [*common, *data, *sizes, *steps, "--rounds", "2", "--seeds", "0", "1", "--photos", str(photos)]
-    words += ["--runs", str(tmp_path / "runs")]
+    words += ["--runs", str(tmp_path / "runs"), "--interpolation", "bilinear"]
     distill_rounds.main(words)
-    teacher, srt, first, second = table_of(tmp_path)
-    assert [row["features"] for row in (teacher, srt, first, second)] == [
+    teacher, srt, _, first, second, *_ = table = table_of(tmp_path)
+    assert [row["features"] for row in table] == [
         "teacher",
         "SRT d=1 grid9",
+        "teacher, bilinear features",
         "round 1",
         "round 2",
+        "round 1, bilinear features",
+        "round 2, bilinear features",
     ]
+    assert teacher["gain"] == "" and float(srt["J&F"]) > 0
     assert first["weight drift"] != second["weight drift"]
     assert all("±" in row[column] for row in (first, second) for column in ("J&F", "gap closed", "agreement"))
     page, rows = (tmp_path / "README.md").read_text(), rows_of(tmp_path)
-    assert len(rows) == 2 + 2 * 2
+    assert len(rows) == 3 + 2 * 2 * 2
 
     def refuse(arguments):
         raise RuntimeError(f"trained again: {arguments}")

@@ -6,12 +6,13 @@ Shape legend: none.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import auto_cli
 from torch import nn
 
 from srt_distill.backbone import PositionEmbedding
+from srt_distill.baselines import Interpolation
 from srt_distill.commands.baselines import Baseline, make_baseline
 from srt_distill.commands.single_layer import (
     PLAIN,
@@ -89,7 +90,7 @@ def compare(
         attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
         compile: Compile the backbone's blocks: a minute more at the start, fewer seconds a frame.
         baselines: Rows between SRT and student: what the paper compares SRT with, over the teacher's features, as
-            '[naive_ensemble, bilinear]'.
+            '[naive_ensemble, bilinear]'. Interpolation costs no pass and gets a row over the student's features too.
         token_stride: Pixels between overlapping tokens; half the patch by default.
         tensorboard: A run folder, or any folder of a TensorBoard log: the table goes there as text, and each row as a
             trial with its scores into the tab of hyperparameters.
@@ -114,13 +115,18 @@ def compare(
     def method(name: str, model: nn.Module, features: Features, variant: Variant = PLAIN) -> Method:
         return make_method(name, model, features, views_per_batch=views_per_batch, device=where, variant=variant)
 
+    def baseline_over(model: nn.Module, baseline: Baseline) -> Method:
+        return make_baseline(baseline, model, features, mean=mean, std=std, token_stride=token_stride, device=where)
+
+    def smooth(baseline: Baseline) -> Method:
+        method = baseline_over(adapted, baseline)
+        return replace(method, name=f"student, {method.name}")
+
     methods = [
         method("teacher", original, single),
         method(ensemble, original, features, variant),
-        *(
-            make_baseline(baseline, original, features, mean=mean, std=std, token_stride=token_stride, device=where)
-            for baseline in baselines
-        ),
+        *(baseline_over(original, baseline) for baseline in baselines),
+        *(smooth(baseline) for baseline in baselines if baseline in get_args(Interpolation)),
         method("student", adapted, single),
     ]
     comparison = compare_methods(
