@@ -5,7 +5,6 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +30,12 @@ from srt_distill.backbone import (
     paired_weights,
     require_same_weights,
 )
+from srt_distill.baselines import InterpolatedFeatures, Interpolation
 from srt_distill.data import UnlabeledImages
 from srt_distill.ensemble import StochasticResonance, ViewsPerBatch
 from srt_distill.execution import AttentionKernel, compile_blocks, run_with
 from srt_distill.extractor import Extractor, UnitTokens, strides
-from srt_distill.held_out import HeldOutScores, crop_margin
+from srt_distill.held_out import FrozenTeacher, HeldOutScores, crop_margin
 from srt_distill.losses import Loss, Penalty, feature_distance, weight_penalty
 from srt_distill.metrics import weight_drift
 from srt_distill.optimization import (
@@ -83,6 +83,8 @@ class SRTDistillation(pl.LightningModule):
         shifts_per_step: Shifts drawn at each step, or null for all (2d+1)². Only for `mse` does a draw give the full
             grid's gradient in expectation.
         shift_subset: Part of the grid whose mean is the target where no shifts are drawn: fewer passes, another target.
+        interpolation: How a teacher's token fills its pixels before views are moved back and averaged: `nearest` is
+            SRT; `bilinear` and `bicubic` (paper, Table 8) make a smoother target of it.
         views_per_batch: Shifted views that go through the teacher together; `auto` finds what fits into memory.
         attention: Kernel that computes attention, of those that torch has for the device.
         compile: Compile the blocks of teacher and student: a minute or two more at the start, shorter steps.
@@ -130,6 +132,7 @@ class SRTDistillation(pl.LightningModule):
         margin: int = 3,
         shifts_per_step: int | None = None,
         shift_subset: Subset = "full",
+        interpolation: Literal["nearest"] | Interpolation = "nearest",
         views_per_batch: ViewsPerBatch = 1,
         attention: AttentionKernel = "auto",
         compile: bool = False,
@@ -148,7 +151,7 @@ class SRTDistillation(pl.LightningModule):
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
         self._make_optimizer, self._make_scheduler = optimizer, lr_scheduler
         self.held_out = HeldOutScores(layers)
-        self.origin: StochasticResonance | None = None
+        self.origin: FrozenTeacher | None = None
         self._cache: TargetCache | None = None
         self._scores: dict[str, float] = {}
 
@@ -161,7 +164,7 @@ class SRTDistillation(pl.LightningModule):
         self._adopt(student=model, teacher=copy.deepcopy(model))
         if self.hparams["origin"] is not None:
             self.start = (load(self.hparams["origin"], weights=self.hparams["origin_weights"]),)
-            self.origin = replace(self.srt, extract=self._run(self._extractor(self.start[0])))
+            self.origin = self._over(self._run(self._extractor(self.start[0])))
 
     def _w0(self) -> nn.Module:
         return self.start[0].to(self.mean)
@@ -172,6 +175,12 @@ class SRTDistillation(pl.LightningModule):
     def _run(self, extract: FeatureExtractor) -> Extractor:
         finished = run_with(extract, attention=self.hparams["attention"])
         return UnitTokens(finished) if self.hparams["unit_tokens"] else finished
+
+    def _over(self, single: Extractor) -> FrozenTeacher:
+        interpolation = self.hparams["interpolation"]
+        filled = single if interpolation == "nearest" else InterpolatedFeatures(single, interpolation)
+        sampling = self._given("border", "views_per_batch", "margin")
+        return FrozenTeacher(single, StochasticResonance(filled, self.hparams["shift_radius"], **sampling))
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: self.hparams[name] for name in names}
@@ -184,12 +193,10 @@ class SRTDistillation(pl.LightningModule):
         self.register_buffer("std", torch.tensor(info.std).view(3, 1, 1), persistent=False)
         single = self._extractor(student)
         self.student_features, self.teacher_features = self._run(single), self._run(self._extractor(teacher))
-        radius, subset = self.hparams["shift_radius"], self.hparams["shift_subset"]
-        sampling = self._given("border", "views_per_batch", "margin")
-        self.srt = StochasticResonance(self.teacher_features, radius, **sampling)
+        self.srt, subset = self._over(self.teacher_features).srt, self.hparams["shift_subset"]
         self.target = OnlineTarget(self.srt, subset=subset, **self._given("shifts_per_step", "seed"))
         blank = blank_image(student)
-        check_radius(radius, min(strides(blank, single(blank))), info.name)
+        check_radius(self.srt.radius, min(strides(blank, single(blank))), info.name)
         choose_trained(single, self.hparams["trainable"], **self._given("last_n", "lora_rank", "lora_alpha", "seed"))
         for model in (student, teacher) if self.hparams["compile"] else ():
             compile_blocks(model)
@@ -209,6 +216,7 @@ class SRTDistillation(pl.LightningModule):
             FileNotFoundError: If it is none.
             ValueError: If it is incomplete, damaged, or made of anything else than what this run would compute.
         """
+        self.held_out.reset()  # what `trainer.validate` leaves are inference tensors, which training may not change
         if self.hparams["target_cache"] is not None:
             data = getattr(self.trainer, "datamodule", None)
             crops = data.crop_settings if isinstance(data, UnlabeledImages) else None
@@ -226,7 +234,8 @@ class SRTDistillation(pl.LightningModule):
             std=std,
             layers=tuple(self.hparams["layers"]),
             precision=str(self.trainer.precision),
-            **self._given("position_embedding", "norm", "unit_tokens", "shift_radius", "border", "margin"),
+            **self._given("position_embedding", "norm", "unit_tokens", "interpolation"),
+            **self._given("shift_radius", "border", "margin"),
         )
 
     def normalize(self, batch: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -269,7 +278,8 @@ class SRTDistillation(pl.LightningModule):
     def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]]:
         """Compare student, teacher and the teacher's SRT on held-out images; see `HeldOutScores.update`."""
         self._w0()
-        return self.held_out.update(self.normalize(batch), batch_idx, self.student_features, self.srt, self.origin)
+        teacher = FrozenTeacher(self.teacher_features, self.srt)
+        return self.held_out.update(self.normalize(batch), batch_idx, self.student_features, teacher, self.origin)
 
     def on_validation_epoch_end(self) -> None:
         """Log the held-out scores, and how far the weights have come from w0."""

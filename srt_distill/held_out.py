@@ -4,7 +4,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,15 @@ from srt_distill.extractor import Extractor
 from srt_distill.metrics import EquivarianceError, FeatureSpread, GapClosed
 
 M = TypeVar("M", bound=Metric)
+
+
+class FrozenTeacher(NamedTuple):
+    """What a student is measured between."""
+
+    single: Extractor
+    """Where it starts: the teacher's single pass."""
+    srt: StochasticResonance
+    """Where it should go: SRT over the teacher, of features that may have been smoothed first."""
 
 
 class HeldOutScores(nn.Module):
@@ -45,8 +54,8 @@ class HeldOutScores(nn.Module):
         images: Float[Tensor, "B 3 H W"],
         batch_idx: int,
         student: Extractor,
-        srt: StochasticResonance,
-        origin: StochasticResonance | None = None,
+        teacher: FrozenTeacher,
+        origin: FrozenTeacher | None = None,
     ) -> dict[str, tuple[Tensor, ...]]:
         """Compare student, teacher and the teacher's SRT on a batch.
 
@@ -54,13 +63,14 @@ class HeldOutScores(nn.Module):
             images: (B, 3, H+2m, W+2m) normalised images.
             batch_idx: Number of the batch. Teachers and images are fixed, so SRT of a number is computed once.
             student: The student's single pass.
-            srt: SRT over the frozen teacher.
-            origin: SRT over the teacher of the first round, where this is a later one.
+            teacher: The frozen teacher.
+            origin: That of the first round, where this is a later one.
 
         Returns:
             Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
         """
-        theirs, targets = self._look_up("teacher", batch_idx, images, srt)
+        srt = teacher.srt
+        theirs, targets = self._look_up("teacher", batch_idx, images, teacher)
         ours = student(crop_margin(images, srt.margin))
         gaps = [(self.gap_closed, theirs, targets)]
         if origin is not None:
@@ -70,7 +80,7 @@ class HeldOutScores(nn.Module):
                 metric.update(s, t, target)
         for moves, spreads, extract, maps in (
             (self.student_equivariance, self.student_spread, student, ours),
-            (self.teacher_equivariance, self.teacher_spread, srt.extract, theirs),
+            (self.teacher_equivariance, self.teacher_spread, teacher.single, theirs),
         ):
             d = srt.radius
             corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
@@ -82,11 +92,11 @@ class HeldOutScores(nn.Module):
         return {"teacher": theirs, "srt": targets, "student": ours}
 
     def _look_up(
-        self, role: str, batch_idx: int, images: Tensor, srt: StochasticResonance
+        self, role: str, batch_idx: int, images: Tensor, teacher: FrozenTeacher
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Single pass and SRT of a frozen backbone, kept on the CPU."""
         if (role, batch_idx) not in self._seen:
-            single, averaged = srt.extract(crop_margin(images, srt.margin)), srt(images)
+            single, averaged = teacher.single(crop_margin(images, teacher.srt.margin)), teacher.srt(images)
             self._seen[role, batch_idx] = tuple(m.cpu() for m in single), tuple(m.cpu() for m in averaged)
         single, averaged = (tuple(m.to(images.device) for m in maps) for maps in self._seen[role, batch_idx])
         return single, averaged
@@ -108,10 +118,14 @@ class HeldOutScores(nn.Module):
             scores[name] = torch.stack(by_layer).mean()
             if len(by_layer) > 1:
                 scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, by_layer, strict=True)}
+        self.reset()
+        return scores
+
+    def reset(self) -> None:
+        """Forget what was gathered since the last `compute`, not what was computed of the frozen teachers."""
         for module in self.modules():
             if isinstance(module, Metric):
                 module.reset()
-        return scores
 
 
 def crop_margin(images: Float[Tensor, "B 3 H W"], margin: int) -> Float[Tensor, "B 3 h w"]:

@@ -167,6 +167,25 @@ def test_unit_tokens_are_trained_and_measured_as_label_propagation_sees_them(mak
         assert (target.norm(dim=1) < 1).all()
 
 
+def test_a_smoothed_target_is_measured_from_the_plain_single_pass(make_module, make_trainer):
+    plain = ready(make_module(layers=[-1, "-1:prefix"]), make_trainer())
+    module, trainer = make_module(layers=[-1, "-1:prefix"], interpolation="bilinear"), make_trainer(max_epochs=8)
+    trainer.validate(module, loader(4, seed=1), verbose=False)
+    assert trainer.callback_metrics["val/gap_closed_layer_-1"] == 0, "an untouched student has closed nothing"
+    pictures = module.normalize(images(2))
+    (rough, token), (smooth, same_token) = plain.srt(pictures), module.srt(pictures)
+    rows = torch.einsum(
+        "k,kbchw->bchw", torch.tensor([0.125, 0.75, 0.125]), torch.stack([rough[..., i : i + 2, :] for i in range(3)])
+    )
+    both = torch.einsum(
+        "k,kbchw->bchw", torch.tensor([0.125, 0.75, 0.125]), torch.stack([rows[..., i : i + 4] for i in range(3)])
+    )
+    torch.testing.assert_close(smooth[..., 1:-1, 1:-1], both, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(token, same_token)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    assert trainer.callback_metrics["val/gap_closed_layer_-1"] > 0.02
+
+
 def test_layer_decay_slows_early_layers(make_module, make_trainer):
     def rates(**settings):
         module, trainer = make_module(lr_scheduler=ConstantLR, **settings), make_trainer()

@@ -233,6 +233,7 @@ def test_a_process_that_is_not_there_is_refused(config, tmp_path, capsys):
         ({"layers": [-1]}, {}, "model.layers [0, -1] in the cache, [-1] now"),
         ({"norm": False}, {}, "model.norm true in the cache, false now"),
         ({"unit_tokens": True}, {}, "model.unit_tokens false in the cache, true now"),
+        ({"interpolation": "bilinear"}, {}, "model.interpolation nearest in the cache, bilinear now"),
         ({"shift_radius": 2}, {}, "model.shift_radius 1 in the cache, 2 now"),
         ({"border": "zeros"}, {}, "model.border edge in the cache, zeros now"),
         ({"position_embedding": "dino"}, {}, "model.position_embedding timm in the cache, dino now"),

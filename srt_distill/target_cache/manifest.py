@@ -30,6 +30,7 @@ class TargetSettings:
         layers: Layers whose features are targets, as the user wrote them.
         norm: Whether the final norm is applied.
         unit_tokens: Whether tokens are brought to length 1 before they are averaged.
+        interpolation: How a token fills its pixels before views are averaged.
         shift_radius: d in pixels; the shifts are always its full grid.
         border: What lies beyond the frame.
         margin: m, real pixels round the crop.
@@ -43,6 +44,7 @@ class TargetSettings:
     layers: tuple[int | str, ...]
     norm: bool
     unit_tokens: bool
+    interpolation: str
     shift_radius: int
     border: str
     margin: int
