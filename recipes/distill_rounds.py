@@ -46,7 +46,7 @@ from srt_distill.commands.baselines import make_baseline
 from srt_distill.commands.single_layer import Features, make_method, name_ensemble
 from srt_distill.evaluation.davis_results import DavisResult
 from srt_distill.evaluation.methods import percent, signed
-from srt_distill.runs import STUDENT_FOLDER, load_run, round_folder
+from srt_distill.runs import STUDENT_FOLDER, load_run, round_folder, save_student
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "distill" / "deit_tiny_davis_cpu.yaml"
 
@@ -73,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, default=CONFIG, help="of `srt-distill fit`; says what is trained on")
     parser.add_argument("--photos", type=Path, default=SHARED / "images", help="photographs for the head, if any")
     parser.add_argument("--runs", type=Path, default=Path("runs/distill_rounds"), help="folder of the runs")
-    parser.add_argument("--rounds", type=int, default=2, choices=range(2, 10), metavar="ROUNDS", help="2 or more")
+    parser.add_argument("--rounds", type=int, default=2, choices=range(1, 10), metavar="ROUNDS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shift_radius", type=int, default=3, help="of the SRT row")
     parser.add_argument("--shift_subset", default="grid9", help="shifts of the SRT row: grid9, checkerboard, full, …")
-    parser.add_argument("--interpolation", choices=get_args(Interpolation), help="a second row each, features smoothed")
+    parser.add_argument("--smoothed", choices=get_args(Interpolation), help="a second row each, features interpolated")
     options, fit_arguments = parser.parse_known_args(arguments)
     for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: rows.score(make_method(name, teacher, features, views_per_batch="auto", device=rows.device))
         for name, features in (("teacher", SINGLE_PASS), (name_ensemble(options.shift_radius, subset), srt))
     }
-    way: Interpolation | None = options.interpolation
+    way: Interpolation | None = options.smoothed
 
     def smooth(model: nn.Module, way: Interpolation) -> DavisResult:
         return rows.score(make_baseline(way, model, SINGLE_PASS, mean=rows.mean, std=rows.std, device=rows.device))
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.runs / f"seed-{seed}"
         train(options, folder, seed, fit_arguments)
         for number in range(1, options.rounds + 1):
-            run = load_run(round_folder(folder, number))
-            signals: dict[str, float | None] = {heading: run.scores.get(key) for heading, key in SIGNALS.items()}
+            run = load_run(find_round(options, folder, number))
+            signals = {heading: read_signal(run.scores, key) for heading, key in SIGNALS.items()}
             if photos is not None:
                 signals |= photos.harm(run.student)
             name = f"round {number}, seed {seed}"
@@ -130,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(options: argparse.Namespace, folder: Path, seed: int, fit_arguments: Sequence[str]) -> None:
     """`srt-distill fit`, unless its last round is there; goes on with a run that was killed."""
-    if (round_folder(folder, options.rounds) / STUDENT_FOLDER).is_dir():
+    last = find_round(options, folder, options.rounds)
+    if (last / STUDENT_FOLDER).is_dir():
         return
     words = {
         "config": options.config,
@@ -146,6 +147,18 @@ def train(options: argparse.Namespace, folder: Path, seed: int, fit_arguments: S
     if folder.exists():
         words["ckpt_path"] = "last"
     fit.run([*(word for key, value in words.items() for word in (f"--{key}", str(value))), *fit_arguments])
+    if options.rounds == 1:
+        save_student(last)
+
+
+def find_round(options: argparse.Namespace, folder: Path, number: int) -> Path:
+    """The folder of a round; a single round has none of its own."""
+    return folder if options.rounds == 1 else round_folder(folder, number)
+
+
+def read_signal(scores: dict[str, float], key: str) -> float | None:
+    """What a run logged, of the layer that is scored where it distilled several."""
+    return scores.get(f"{key}_layer_-1", scores.get(key))
 
 
 def render(

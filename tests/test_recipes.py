@@ -191,7 +191,7 @@ def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, tin
     sizes = ["--data.patch", "8", "--data.batch_size", "1", "--data.margin", "1", "--model.shift_radius", "1"]
     steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--shift_radius", "1"]
     words = [*common, *data, *sizes, *steps, "--rounds", "2", "--seeds", "0", "1", "--photos", str(photos)]
-    words += ["--runs", str(tmp_path / "runs"), "--interpolation", "bilinear"]
+    words += ["--runs", str(tmp_path / "runs"), "--smoothed", "bilinear"]
     distill_rounds.main(words)
     teacher, srt, _, first, second, *_ = table = table_of(tmp_path)
     assert [row["features"] for row in table] == [
@@ -215,6 +215,29 @@ def test_rounds_are_trained_scored_and_found_again(common, tmp_path, photos, tin
     monkeypatch.setattr(distill_rounds.fit, "run", refuse)
     distill_rounds.main(words)
     assert rows_of(tmp_path) == rows and (tmp_path / "README.md").read_text() == page
+
+
+def test_a_single_round_is_trained_once_too(common, tmp_path, tiny_davis, monkeypatch):
+    words = [*common, "--data.source.root", str(tiny_davis), "--data.crop_size", "[32,32]", "--data.held_out", "2"]
+    words += [
+        "--data.patch",
+        "8",
+        "--data.batch_size",
+        "1",
+        "--trainer.max_steps",
+        "2",
+        "--model.layers",
+        "[-1,-1:prefix]",
+    ]
+    words += ["--trainer.val_check_interval", "2", "--shift_radius", "1", "--rounds", "1", "--seeds", "0"]
+    words += ["--runs", str(tmp_path / "runs")]
+    distill_rounds.main(words)
+    *_, only = table = table_of(tmp_path)
+    assert [row["features"] for row in table] == ["teacher", "SRT d=1 grid9", "round 1"]
+    logged = distill_rounds.load_run(tmp_path / "runs" / "seed-0").scores
+    assert float(only["gap closed"].replace("\N{MINUS SIGN}", "-")) == round(logged["val/gap_closed_layer_-1"], 3)
+    monkeypatch.setattr(distill_rounds.fit, "run", lambda _: pytest.fail("trained again"))
+    distill_rounds.main(words)
 
 
 def test_every_choice_of_the_ablation_is_one_that_the_library_takes(tiny_folder):
