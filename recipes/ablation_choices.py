@@ -8,13 +8,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from srt_distill.backbone import TrainablePart, load_backbone, plain_state
+from srt_distill.baselines import Interpolation
 from srt_distill.data import DavisFrames, FileList, ImageSource, Mixture, UnlabeledImages
 from srt_distill.distillation import SRTDistillation
 from srt_distill.losses import Loss
@@ -33,6 +34,7 @@ class Choice:
         shift_subset: The shifts of a fixed target.
         layers: Features that are distilled; None for those that are scored.
         unit_tokens: Compare tokens of length 1.
+        interpolation: How a teacher's token fills its pixels.
         trainable: Which weights move.
         last_n: Number of last blocks that move under `last_n`.
         shift_radius: In pixels.
@@ -55,6 +57,7 @@ class Choice:
     shift_subset: Subset = "full"
     layers: tuple[int | str, ...] | None = None
     unit_tokens: bool = False
+    interpolation: Literal["nearest"] | Interpolation = "nearest"
     trainable: TrainablePart = "all"
     last_n: int = 1
     shift_radius: int = 3
@@ -90,6 +93,7 @@ FACTORS: dict[str, dict[str, Choice]] = {
         **{f"{k} sampled shifts": Choice(shifts_per_step=k) for k in (1, 9)},
         **{f"radius {d}": Choice(shift_radius=d, margin=d) for d in (1, 5, 7)},
         "tokens of length 1": Choice(unit_tokens=True),
+        "bilinear features": Choice(interpolation="bilinear"),
         "blocks 5, 8 and 11": Choice(layers=(5, 8, 11)),
         "class token too": Choice(layers=(-1, "-1:prefix")),
         "teacher follows, 0.99 a step": Choice(teacher_decay=0.99),
@@ -140,7 +144,7 @@ FACTORS: dict[str, dict[str, Choice]] = {
 
 MODEL_SETTINGS = (
     *("loss", "shifts_per_step", "shift_subset", "unit_tokens", "trainable", "shift_radius", "margin", "border"),
-    *("last_n", "layer_decay", "penalty_weight"),
+    *("interpolation", "last_n", "layer_decay", "penalty_weight"),
 )
 """Attributes of a choice that are arguments of SRTDistillation as they stand."""
 
