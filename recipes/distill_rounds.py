@@ -7,12 +7,12 @@ from w0, the effective rank of the features. For harm, what the classifier that 
 photographs: agreement with the original's top-1, and top-1 where the file name starts with a WordNet id. Arguments that
 this recipe does not know go to `fit`.
 
-Run:       python recipes/distill_rounds.py [--rounds 2] [--seeds 0 1 2] [--smoothed bilinear] [--model.shift_radius 5 …]
+Run:       python recipes/distill_rounds.py [--rounds 2] [--smoothed bilinear] [--model.shift_radius 5 …]
 Hardware:  a CPU will do for DeiT-Tiny: about 9 minutes a round on one core under the configuration that it takes by
            default; a killed run goes on where it was
 Expected:  equivariance error falls and weights move away with every round, and agreement of the head falls. At 480
-           pixels (--scale 1) J&F rises with every round on the plain target (--model.interpolation nearest). Writes results.jsonl, README.md and figure.png to
-           recipes/results/distill_rounds, the runs themselves to --runs.
+           pixels (--scale 1) J&F rises with every round on the plain target (--model.interpolation nearest). Writes
+           results.jsonl, README.md and figure.png to recipes/results/distill_rounds, the runs themselves to --runs.
 """
 
 import argparse
