@@ -8,7 +8,7 @@ photographs: agreement with the original's top-1, and top-1 where the file name 
 this recipe does not know go to `fit`.
 
 Run:       python recipes/distill_rounds.py [--rounds 2] [--smoothed bilinear] [--model.shift_radius 5 …]
-Hardware:  a CPU will do for DeiT-Tiny: about 9 minutes a round on one core under the configuration that it takes by
+Hardware:  a CPU will do for DeiT-Tiny: about 10 minutes a round on one core under the configuration that it takes by
            default; a killed run goes on where it was
 Expected:  equivariance error falls and weights move away with every round, and agreement of the head falls. At 480
            pixels (--scale 1) J&F rises with every round on the plain target (--model.interpolation nearest). Writes
@@ -20,6 +20,7 @@ import logging
 import statistics
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -95,11 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     way: Interpolation | None = options.smoothed
 
-    def smooth(model: nn.Module, way: Interpolation) -> DavisResult:
-        return rows.score(make_baseline(way, model, SINGLE_PASS, mean=rows.mean, std=rows.std, device=rows.device))
+    def smooth(name: str, model: nn.Module, way: Interpolation) -> DavisResult:
+        method = make_baseline(way, model, SINGLE_PASS, mean=rows.mean, std=rows.std, device=rows.device)
+        return rows.score(replace(method, name=f"{name}, {method.name}"))
 
     if way is not None:
-        fixed[f"teacher, {way} features"] = smooth(teacher, way)
+        fixed[f"teacher, {way} features"] = smooth("teacher", teacher, way)
     students: dict[int, list[Student]] = {}
     smoothed: dict[int, list[DavisResult]] = {}
     for seed in options.seeds:
@@ -114,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             method = make_method(name, run.student, SINGLE_PASS, views_per_batch=1, device=rows.device)
             students.setdefault(number, []).append((rows.score(method), signals))
             if way is not None:
-                smoothed.setdefault(number, []).append(smooth(run.student, way))
+                smoothed.setdefault(number, []).append(smooth(name, run.student, way))
 
     changes = f" with {' '.join(fit_arguments)}" if fit_arguments else ""
     settings = (

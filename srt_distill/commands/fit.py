@@ -213,7 +213,7 @@ def train(cli: FitParser) -> pl.Trainer:
         for name, teacher in whose.items():
             gap = trainer.callback_metrics.get(f"val/{name}")
             if gap is not None:
-                print(f"gap closed on held-out images: {gap:.3f} (0 = {teacher}, 1 = its SRT features in one pass)")
+                print(f"gap closed on held-out images: {gap:.3f} (0 = {teacher}, 1 = its target in one pass)")
         if cli.datamodule.num_unreadable:
             print(f"unreadable images skipped: {cli.datamodule.num_unreadable}")
     return trainer

@@ -35,6 +35,8 @@ def write_card(folder: Path, run: Run, export: Export) -> None:
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(run.scores.items()))
     settings = yaml.safe_dump({"model": run.settings, "data": run.data_settings, "steps": run.step}, sort_keys=True)
     name = export.folder.name
+    smoothing = run.settings.get("interpolation", "nearest")  # runs of before it was a setting lack it
+    smoothed = "" if smoothing == "nearest" else f", of features smoothed by {smoothing} interpolation"
     (folder / "README.md").write_text(f"""---
 {yaml.safe_dump(header, sort_keys=False)}---
 
@@ -42,7 +44,7 @@ def write_card(folder: Path, run: Run, export: Export) -> None:
 
 The same architecture, keys and cost as its teacher, with dense features adapted to unlabeled images: one pass was
 trained to give what the frozen teacher gives on average over {(2 * run.settings["shift_radius"] + 1) ** 2} sub-patch
-shifts (Stochastic Resonance Transformer, Lao et al., ICML 2024, Eq. 6). No labels were used.
+shifts{smoothed} (Stochastic Resonance Transformer, Lao et al., ICML 2024, Eq. 6). No labels were used.
 
 ```python
 import timm

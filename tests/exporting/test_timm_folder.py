@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from srt_distill.backbone import hash_weights
-from srt_distill.exporting import export_student, student, timm_folder, verification
+from srt_distill.exporting import card, export_student, student, timm_folder, verification
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def test_the_export_is_the_student_to_the_bit(run, exported):
 
 
 def test_the_card_names_teacher_scores_and_settings(exported):
-    card = (exported.folder / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: timm\n")
+    written = (exported.folder / "README.md").read_text()
+    assert written.startswith("---\nlibrary_name: timm\n")
     for text in (
         exported.teacher_hash[:16],
         "val/gap_closed",
@@ -50,7 +51,17 @@ def test_the_card_names_teacher_scores_and_settings(exported):
         '| timm | `timm.create_model("local-dir:adapted", pretrained=True)` | 32x32 | 0 |',
         f"{exported.parity.num_parameters:,}",
     ):
-        assert text in card
+        assert text in written
+
+
+def test_the_card_says_that_a_target_was_smoothed(run, exported, tmp_path):
+    def card_of(settings):
+        card.write_card(tmp_path, replace(run, settings=settings), exported)
+        return (tmp_path / "README.md").read_text()
+
+    before = {name: value for name, value in run.settings.items() if name != "interpolation"}
+    assert "smoothed" not in card_of(run.settings) + card_of(before)
+    assert "of features smoothed by bilinear interpolation (Stoch" in card_of(before | {"interpolation": "bilinear"})
 
 
 def test_the_script_that_checks_the_export_never_imports_this_package(exported, tmp_path):
