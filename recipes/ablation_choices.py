@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from srt_distill.backbone import TrainablePart, load_backbone, plain_state
-from srt_distill.baselines import Interpolation
 from srt_distill.data import DavisFrames, FileList, ImageSource, Mixture, UnlabeledImages
-from srt_distill.distillation import SRTDistillation
-from srt_distill.losses import Loss
-from srt_distill.shifts import Border, Subset
+from srt_distill.ensemble.baselines import Interpolation
+from srt_distill.ensemble.shifts import Border, Subset
+from srt_distill.training.distillation import SRTDistillation
+from srt_distill.training.losses import Loss
 
 FRAMES_PER_PHOTO = 3  # of a mixture
 

@@ -42,11 +42,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import BackboneInfo, FeatureExtractor, build_backbone, describe_backbone, save_backbone
-from srt_distill.distillation import SRTDistillation
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble.shifts import grid_shifts
 from srt_distill.extractor import Extractor
 from srt_distill.files import write_file
-from srt_distill.shifts import grid_shifts
+from srt_distill.training.distillation import SRTDistillation
 
 RADIUS = 1
 STEPS = 20

@@ -30,12 +30,12 @@ from davis_rows import (
 )
 from matplotlib.figure import Figure
 
-from srt_distill.commands.baselines import Baseline, make_baseline
-from srt_distill.commands.single_layer import Features, make_method, name_ensemble
-from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import Method, plain, signed
+from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
+from srt_distill.comparison.candidates import Features, make_method, name_ensemble
+from srt_distill.comparison.rows import Method, plain, signed
+from srt_distill.ensemble.shifts import Subset
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Subset
+from srt_distill.tasks.davis.result_files import DavisResult
 
 SCORE = "J&F-Mean"
 NOTE = """Overlapping tokens are scored on a grid of their own, where masks are finer whatever the features are; the

@@ -19,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
-from srt_distill.commands.single_layer import choose_device, choose_normalization
-from srt_distill.evaluation.comparison import name_device
-from srt_distill.evaluation.davis_results import DavisResult, SequenceResult, settings_digest
-from srt_distill.evaluation.davis_videos import Video, list_sequences, open_videos
-from srt_distill.evaluation.methods import Method, plain
-from srt_distill.evaluation.video_propagation import evaluate_video
+from srt_distill.comparison.candidates import choose_device, choose_normalization
+from srt_distill.comparison.compare import name_device
+from srt_distill.comparison.rows import Method, plain
 from srt_distill.files import replaced_file, write_file
+from srt_distill.tasks.davis.result_files import DavisResult, SequenceResult, settings_digest
+from srt_distill.tasks.davis.video_propagation import evaluate_video
+from srt_distill.tasks.davis.videos import Video, list_sequences, open_videos
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = Path("../shared/data")  # real data beside a development checkout

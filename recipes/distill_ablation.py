@@ -45,10 +45,10 @@ from head_photos import Photos
 from matplotlib.figure import Figure
 
 from srt_distill.backbone import describe_backbone, hash_weights, load_backbone
-from srt_distill.commands.single_layer import Features, make_method, name_ensemble
+from srt_distill.comparison.candidates import Features, make_method, name_ensemble
+from srt_distill.comparison.rows import plain, signed
 from srt_distill.data import DavisFrames
-from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import plain, signed
+from srt_distill.tasks.davis.result_files import DavisResult
 
 Trained = dict[tuple[str, str], dict[int, dict[str, Any]]]
 """What `run_row` gave, by factor and choice, then by seed."""

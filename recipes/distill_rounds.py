@@ -41,13 +41,13 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from srt_distill.backbone import describe_backbone, load_backbone
-from srt_distill.baselines import Interpolation
 from srt_distill.commands import fit
-from srt_distill.commands.baselines import make_baseline
-from srt_distill.commands.single_layer import Features, make_method, name_ensemble
-from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import percent, signed
+from srt_distill.comparison.baseline_candidates import make_baseline
+from srt_distill.comparison.candidates import Features, make_method, name_ensemble
+from srt_distill.comparison.rows import percent, signed
+from srt_distill.ensemble.baselines import Interpolation
 from srt_distill.runs import STUDENT_FOLDER, load_run, round_folder, save_student
+from srt_distill.tasks.davis.result_files import DavisResult
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "distill" / "deit_tiny_davis_cpu.yaml"
 

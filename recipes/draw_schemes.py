@@ -30,8 +30,8 @@ import torch
 from srt_distill.backbone import FeatureExtractor, describe_backbone, load_backbone
 from srt_distill.data import DavisFrames, UnlabeledImages
 from srt_distill.ensemble import aligned_maps
+from srt_distill.ensemble.shifts import grid_shifts, lattice_shifts
 from srt_distill.files import write_file
-from srt_distill.shifts import grid_shifts, lattice_shifts
 
 Draws = np.ndarray
 """(n, k) n draws of k shifts, each a number in reading order of the grid."""

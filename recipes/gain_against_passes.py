@@ -40,11 +40,11 @@ from srt_distill import (
     load_backbone,
 )
 from srt_distill.backbone import describe_backbone, hash_weights
-from srt_distill.commands.single_layer import choose_device
+from srt_distill.comparison.candidates import choose_device
 from srt_distill.data import DavisFrames
+from srt_distill.ensemble.shifts import grid_shifts
 from srt_distill.files import replaced_file, write_file
-from srt_distill.metrics import GapClosed
-from srt_distill.shifts import grid_shifts
+from srt_distill.training.feature_metrics import GapClosed
 
 STUDENT_PASSES = 3  # a forward, and a backward of twice its multiplications
 SMALL_COST, ENOUGH = 1 / 7, 0.95  # the bar: share of the full grid's FLOPs, and of the gap that it closes

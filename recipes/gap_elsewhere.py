@@ -24,16 +24,16 @@ from torch import Tensor
 
 from srt_distill import FeatureExtractor, StochasticResonance, UnlabeledImages
 from srt_distill.backbone import describe_backbone, hash_weights
-from srt_distill.baselines import InterpolatedFeatures
-from srt_distill.commands.single_layer import choose_device
+from srt_distill.comparison.candidates import choose_device
+from srt_distill.comparison.rows import plain
 from srt_distill.data import DavisFrames
-from srt_distill.evaluation.methods import plain
+from srt_distill.ensemble.baselines import InterpolatedFeatures
+from srt_distill.ensemble.shifts import Subset
 from srt_distill.extractor import Extractor
 from srt_distill.files import write_file
-from srt_distill.held_out import crop_margin
-from srt_distill.metrics import GapClosed
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Subset
+from srt_distill.training.feature_metrics import GapClosed
+from srt_distill.training.held_out_scores import crop_margin
 
 Crops = tuple[str, float, tuple[int, int]]
 """Split of DAVIS, resize factor, and height and width in pixels."""

@@ -26,11 +26,11 @@ from davis_rows import (
 from matplotlib.figure import Figure
 
 from srt_distill.backbone import describe_backbone
-from srt_distill.commands.single_layer import Features, make_method, name_ensemble
-from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import plain, signed
+from srt_distill.comparison.candidates import Features, make_method, name_ensemble
+from srt_distill.comparison.rows import plain, signed
+from srt_distill.ensemble.shifts import Subset
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Subset
+from srt_distill.tasks.davis.result_files import DavisResult
 
 SCORE = "J&F-Mean"
 SINGLE, STUDENT = "single pass", "distilled"

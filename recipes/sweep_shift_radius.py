@@ -28,12 +28,12 @@ from davis_rows import (
 from matplotlib.figure import Figure
 
 from srt_distill.backbone import FeatureExtractor
-from srt_distill.commands.single_layer import Features, make_method
+from srt_distill.comparison.candidates import Features, make_method
+from srt_distill.comparison.rows import MINUS, Method, plain
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.evaluation.davis_results import DavisResult
-from srt_distill.evaluation.methods import MINUS, Method, plain
+from srt_distill.ensemble.shifts import lattice_shifts
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import lattice_shifts
+from srt_distill.tasks.davis.result_files import DavisResult
 
 SCORES = ("J&F-Mean", "J-Mean", "F-Mean")
 

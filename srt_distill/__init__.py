@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srt_distill.backbone import FeatureExtractor, load_backbone
     from srt_distill.data import UnlabeledImages
-    from srt_distill.distillation import SRTDistillation
     from srt_distill.ensemble import StochasticResonance
-    from srt_distill.evaluation.davis import evaluate_davis
     from srt_distill.exporting import export_student
     from srt_distill.runs import load_run
+    from srt_distill.tasks.davis.evaluation import evaluate_davis
+    from srt_distill.training.distillation import SRTDistillation
 
 __all__ = [
     "FeatureExtractor",
@@ -28,10 +28,10 @@ __all__ = [
 
 _HOMES = {
     "FeatureExtractor": "backbone",
-    "SRTDistillation": "distillation",
+    "SRTDistillation": "training.distillation",
     "StochasticResonance": "ensemble",
     "UnlabeledImages": "data",
-    "evaluate_davis": "evaluation.davis",
+    "evaluate_davis": "tasks.davis.evaluation",
     "export_student": "exporting",
     "load_backbone": "backbone",
     "load_run": "runs",

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from srt_distill.backbone import FeatureExtractor, describe_backbone, load_backbone
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.evaluation.latency import time_pairs
-from srt_distill.losses import feature_distance
-from srt_distill.target_cache import CacheLayout, TargetCache, fill_shards, prepare_folder
-from srt_distill.targets import OnlineTarget
+from srt_distill.latency import time_pairs
+from srt_distill.training.losses import feature_distance
+from srt_distill.training.target_cache import CacheLayout, TargetCache, fill_shards, prepare_folder
+from srt_distill.training.targets import OnlineTarget
 
 BACKBONE = Path(__file__).resolve().parents[2] / "checkpoints" / "demo"
 Batches = list[Tensor]  # uint8 crops (B, 3, H + 2m, W + 2m)

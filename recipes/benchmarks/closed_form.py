@@ -22,11 +22,11 @@ from measuring import RESULTS, peak_allocated, write_table
 from torch import Tensor
 
 from srt_distill import FeatureExtractor, StochasticResonance, load_backbone
-from srt_distill.commands.single_layer import choose_device
+from srt_distill.comparison.candidates import choose_device
 from srt_distill.ensemble import mean_maps
-from srt_distill.evaluation.latency import time_pairs
+from srt_distill.ensemble.shifts import Shift, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
 from srt_distill.extractor import Extractor
-from srt_distill.shifts import Shift, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
+from srt_distill.latency import time_pairs
 
 CLAIM = """
 What SRT adds to its passes. Bare passes: the same extractor on the same shifted views, features dropped, one view at a

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from srt_distill.evaluation.latency import Latency
 from srt_distill.files import write_file
+from srt_distill.latency import Latency
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

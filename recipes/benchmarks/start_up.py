@@ -24,7 +24,7 @@ from measuring import RESULTS, seconds, write_table
 from PIL import Image
 
 from srt_distill.data import ImageFolder
-from srt_distill.evaluation.latency import time_pairs
+from srt_distill.latency import time_pairs
 
 CPU = torch.device("cpu")
 BACKBONE = Path(__file__).resolve().parents[2] / "checkpoints" / "demo"

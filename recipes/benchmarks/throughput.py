@@ -26,8 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srt_distill.backbone import FeatureExtractor, load_backbone
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.evaluation.latency import time_pairs
-from srt_distill.losses import feature_distance
+from srt_distill.latency import time_pairs
+from srt_distill.training.losses import feature_distance
 
 PAPER_SECONDS = 1.0  # a frame, RTX 3090 (Section 2.5)
 

@@ -23,11 +23,11 @@ import torch
 from measuring import RESULTS, seconds, speed_up, write_table
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
-from srt_distill.evaluation.davis import score_davis
-from srt_distill.evaluation.davis_videos import list_sequences, open_videos, read_mask
-from srt_distill.evaluation.latency import time_pairs
-from srt_distill.evaluation.mask_overlap import boundary_tolerance
-from srt_distill.evaluation.vos_metrics import count_objects, score_frames, score_sequence
+from srt_distill.latency import time_pairs
+from srt_distill.tasks.davis.evaluation import score_davis
+from srt_distill.tasks.davis.region_and_boundary import boundary_tolerance
+from srt_distill.tasks.davis.sequence_scores import count_objects, score_frames, score_sequence
+from srt_distill.tasks.davis.videos import list_sequences, open_videos, read_mask
 
 CPU = torch.device("cpu")
 Dilation = Callable[[np.ndarray, int], np.ndarray]

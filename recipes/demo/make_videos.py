@@ -22,8 +22,8 @@ from PIL import Image
 from scene import Scene, draw_scene, render
 from torch import Tensor
 
-from srt_distill.evaluation.davis_results import write_mask
 from srt_distill.files import replaced_folder
+from srt_distill.tasks.davis.result_files import write_mask
 
 SPLIT_SEEDS: dict[Split, int] = {"train": 0, "val": 1}
 OBJECTS = (2, 3, 4)  # in turn, a sequence each

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from srt_distill.commands.fit import EXPECTED_WARNINGS, FitParser
 from srt_distill.data import UnlabeledImages
-from srt_distill.distillation import SRTDistillation
 from srt_distill.files import require_writable
-from srt_distill.target_cache import (
+from srt_distill.training.distillation import SRTDistillation
+from srt_distill.training.target_cache import (
     CacheLayout,
     describe_settings,
     fill_shards,

@@ -12,9 +12,9 @@ from jsonargparse import auto_cli
 from torch import nn
 
 from srt_distill.backbone import PositionEmbedding
-from srt_distill.baselines import Interpolation
-from srt_distill.commands.baselines import Baseline, make_baseline
-from srt_distill.commands.single_layer import (
+from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks
+from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
+from srt_distill.comparison.candidates import (
     PLAIN,
     Averaging,
     Features,
@@ -25,13 +25,13 @@ from srt_distill.commands.single_layer import (
     make_method,
     name_ensemble,
 )
+from srt_distill.comparison.compare import compare as compare_methods
+from srt_distill.comparison.report import log_comparison, render_markdown
+from srt_distill.comparison.rows import Method
 from srt_distill.ensemble import ViewsPerBatch
-from srt_distill.evaluation.comparison import compare as compare_methods
-from srt_distill.evaluation.methods import Method
-from srt_distill.evaluation.report import log_comparison, render_markdown
-from srt_distill.execution import AttentionKernel, Precision, compile_blocks
+from srt_distill.ensemble.baselines import Interpolation
+from srt_distill.ensemble.shifts import Border, Subset
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border, Subset
 
 LOG_FOLDER = "tensorboard"  # in a run folder, where `srt-distill fit` keeps its log
 
@@ -96,7 +96,7 @@ def compare(
             trial with its scores into the tab of hyperparameters.
         normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
         device: `auto`, `cpu`, `cuda`, …
-        protocol: The remaining options of `srt_distill.evaluation.comparison.compare`.
+        protocol: The remaining options of `srt_distill.comparison.compare.compare`.
     """
     if shift_radius < 1:
         raise ValueError(f"shift radius {shift_radius} leaves no SRT to compare with; use 1 or more, the paper's is 3")

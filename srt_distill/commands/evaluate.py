@@ -10,8 +10,9 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import PositionEmbedding
-from srt_distill.commands.baselines import Baseline, make_baseline
-from srt_distill.commands.single_layer import (
+from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks
+from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
+from srt_distill.comparison.candidates import (
     PLAIN,
     Averaging,
     Features,
@@ -22,10 +23,9 @@ from srt_distill.commands.single_layer import (
     make_method,
 )
 from srt_distill.ensemble import ViewsPerBatch
-from srt_distill.evaluation.davis import evaluate_davis
-from srt_distill.execution import AttentionKernel, Precision, compile_blocks
+from srt_distill.ensemble.shifts import Border, Subset
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border, Subset
+from srt_distill.tasks.davis.evaluation import evaluate_davis
 
 
 def evaluate(

@@ -15,9 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from srt_distill.data import UnlabeledImages
-from srt_distill.distillation import SRTDistillation
 from srt_distill.files import require_writable
-from srt_distill.monitoring import FeaturePanels, Throughput
 from srt_distill.runs import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -28,6 +26,8 @@ from srt_distill.runs import (
     round_folder,
     save_student,
 )
+from srt_distill.training.callbacks import FeaturePanels, Throughput
+from srt_distill.training.distillation import SRTDistillation
 
 EXPECTED_WARNINGS = (
     ".*does not have many workers.*",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from srt_distill.evaluation.davis_videos import list_sequences, open_videos, read_frame, read_mask
+from srt_distill.tasks.davis.videos import list_sequences, open_videos, read_frame, read_mask
 from srt_distill.visualization import visualize_propagation
 
 TRUTH = "ground truth"

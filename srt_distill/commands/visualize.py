@@ -10,13 +10,13 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
+from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks, run_with
 from srt_distill.backbone.layers import parse_layer
-from srt_distill.commands.single_layer import choose_device, name_ensemble, require_maps
+from srt_distill.comparison.candidates import choose_device, name_ensemble, require_maps
 from srt_distill.ensemble import FineResonance, StochasticResonance, ViewsPerBatch
-from srt_distill.execution import AttentionKernel, Precision, compile_blocks, run_with
+from srt_distill.ensemble.shifts import Border, Subset
 from srt_distill.extractor import Extractor
 from srt_distill.runs import open_backbone
-from srt_distill.shifts import Border, Subset
 from srt_distill.visualization import visualize as draw
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from srt_distill.data.decoding import open_rgb
 from srt_distill.data.listing import PackedNames, find_files
 from srt_distill.data.source import ImageSource
+from srt_distill.images import open_rgb
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),

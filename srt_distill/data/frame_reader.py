@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from jaxtyping import Int64
 from PIL import Image
 
-from srt_distill.data.decoding import DECODING_ERRORS
+from srt_distill.images import DECODING_ERRORS
 
 KEY_FRAMES_TRIED = 3
 """How many key frames back a frame is looked for: with an open group of pictures the nearest may lead past it."""

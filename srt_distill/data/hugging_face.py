@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from srt_distill.data.decoding import to_rgb, unreadable_as_os_error
 from srt_distill.data.source import ImageSource
+from srt_distill.images import to_rgb, unreadable_as_os_error
 
 
 class HuggingFaceImages(ImageSource):

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
-from srt_distill.shifts import Border, Shift, check_cells, pixel_sources
+from srt_distill.ensemble.shifts import Border, Shift, check_cells, pixel_sources
 
 
 def axis_matrix(

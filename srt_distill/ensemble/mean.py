@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srt_distill.ensemble.batching import ViewBatches, ViewsPerBatch
-from srt_distill.extractor import Extractor, strides
-from srt_distill.shifts import (
+from srt_distill.ensemble.shifts import (
     Border,
     Shift,
     Subset,
@@ -25,6 +24,7 @@ from srt_distill.shifts import (
     subset_shifts,
     unshift_tokens,
 )
+from srt_distill.extractor import Extractor, strides
 
 
 def shifted_maps(
@@ -123,7 +123,7 @@ class StochasticResonance:
     Attributes:
         extract: The extractor whose features are averaged.
         radius: d, in pixels; the paper's "perturbation level". 0 is the single pass.
-        border: What lies beyond the frame; see `srt_distill.shifts.Border`.
+        border: What lies beyond the frame; see `srt_distill.ensemble.shifts.Border`.
         views_per_batch: Shifted views that go through the extractor together: memory against speed; "auto" finds what
             fits.
         margin: Real pixels round the image that the caller supplies; the maps cover the image without them.

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
-from srt_distill.shifts import Shift, check_cells
+from srt_distill.ensemble.shifts import Shift, check_cells
 
 Statistic = Literal["median", "variance"]
 """median: of an even number of shifts the mean of the middle two. variance: mean square minus squared mean, over T."""

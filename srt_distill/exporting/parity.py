@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from srt_distill.backbone import FeatureExtractor
-from srt_distill.evaluation.latency import Latency, measure_latency
+from srt_distill.latency import Latency, measure_latency
 
 MAX_PAIRS = 50  # of latency measurements; the interval of a median narrows with their number
 

@@ -20,10 +20,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from srt_distill.data.decoding import open_rgb
 from srt_distill.data.files import ImageFolder
 from srt_distill.data.video import VIDEO_EXTENSIONS, VideoFrames
 from srt_distill.extractor import Extractor
+from srt_distill.images import open_rgb
 from srt_distill.visualization.figures import Maps, fit_projections, noise_figure, pca_figure, resizing_figure
 from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture
 from srt_distill.visualization.writers import write_gif, write_mp4, write_picture

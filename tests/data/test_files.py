@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from srt_distill.data import DavisFrames, FileList, ImageFolder
-from srt_distill.data.decoding import to_rgb
+from srt_distill.images import to_rgb
 
 
 def test_folder_is_sorted_and_loads_rgb(folder):

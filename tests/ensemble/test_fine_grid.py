@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.fine_grid import FineResonance, axis_matrix
-from srt_distill.shifts import grid_shifts, subset_shifts
+from srt_distill.ensemble.shifts import grid_shifts, subset_shifts
 from tests.ensemble.test_mean import BORDERS, PatchEmbedding
 from tests.oracles import shifts_per_pixel
 

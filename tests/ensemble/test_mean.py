@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srt_distill.ensemble import StochasticResonance
-from srt_distill.shifts import draw_shifts, grid_shifts, subset_shifts
+from srt_distill.ensemble.shifts import draw_shifts, grid_shifts, subset_shifts
 from tests.oracles import srt_per_pixel
 
 BORDERS = ["edge", "zeros", "zeros_counted", "reference"]

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from srt_distill.evaluation import davis
 from torch import Tensor
 
-from srt_distill.evaluation import davis
-from srt_distill.evaluation.davis import evaluate_davis, score_davis
-from srt_distill.evaluation.davis_results import (
+from srt_distill.tasks.davis.evaluation import evaluate_davis, score_davis
+from srt_distill.tasks.davis.result_files import (
     DavisResult,
     SequenceResult,
     read_finished,

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 import pytorch_lightning as pl
 
-from srt_distill.distillation import SRTDistillation
 from srt_distill.exporting import Format, export_student
 from srt_distill.runs import load_run
+from srt_distill.training.distillation import SRTDistillation
 from tests.test_distillation import loader
 
 

@@ -1,0 +1,1 @@
+"""Candidates on tasks, side by side: one answer."""

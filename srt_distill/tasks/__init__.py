@@ -1,0 +1,1 @@
+"""Tasks that features are judged on."""

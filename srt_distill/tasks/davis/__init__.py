@@ -1,0 +1,1 @@
+"""DAVIS-2017 video object segmentation by label propagation."""

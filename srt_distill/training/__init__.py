@@ -1,0 +1,1 @@
+"""Distillation of SRT features into weights (paper, Eq. 6), and all that a run needs."""

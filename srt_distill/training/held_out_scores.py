@@ -1,0 +1,138 @@
+"""How a student does on held-out, unlabeled images, beside the teacher it learns from.
+
+Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift radius in pixels.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from srt_distill.ensemble import StochasticResonance, aligned_maps
+from srt_distill.extractor import Extractor
+from srt_distill.training.feature_metrics import EquivarianceError, FeatureSpread, GapClosed
+
+M = TypeVar("M", bound=Metric)
+
+
+class FrozenTeacher(NamedTuple):
+    """What a student is measured between."""
+
+    single: Extractor
+    """Where it starts: the teacher's single pass."""
+    srt: StochasticResonance
+    """Where it should go: SRT over the teacher, of features that may have been smoothed first."""
+
+
+class HeldOutScores(nn.Module):
+    """Scores of a student and its frozen teacher, gathered batch by batch, none of which needs a label.
+
+    gap_closed: share of the way from the teacher's single pass to the target; gap_closed_origin: the same for the
+    backbone that the first of several rounds started from. equivariance_error: what moves when the image moves by less
+    than a patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
+
+    Args:
+        layers: Specs of the layers whose maps are compared, for the names of their scores.
+    """
+
+    def __init__(self, layers: Sequence[int | str]) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.gap_closed = one_each(GapClosed, layers)
+        self.student_equivariance = one_each(EquivarianceError, layers)
+        self.teacher_equivariance = one_each(EquivarianceError, layers)
+        self.student_spread = one_each(FeatureSpread, layers)
+        self.teacher_spread = one_each(FeatureSpread, layers)
+        self.gap_closed_origin = one_each(GapClosed, layers)
+        self._seen: dict[tuple[str, int], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {}
+
+    def update(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        batch_idx: int,
+        student: Extractor,
+        teacher: FrozenTeacher,
+        origin: FrozenTeacher | None = None,
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Compare student, teacher and the teacher's SRT on a batch.
+
+        Args:
+            images: (B, 3, H+2m, W+2m) normalised images.
+            batch_idx: Number of the batch. Teachers and images are fixed, so SRT of a number is computed once.
+            student: The student's single pass.
+            teacher: The frozen teacher.
+            origin: That of the first round, where this is a later one.
+
+        Returns:
+            Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
+        """
+        srt = teacher.srt
+        theirs, targets = self._look_up("teacher", batch_idx, images, teacher)
+        ours = student(crop_margin(images, srt.margin))
+        gaps = [(self.gap_closed, theirs, targets)]
+        if origin is not None:
+            gaps.append((self.gap_closed_origin, *self._look_up("origin", batch_idx, images, origin)))
+        for metrics, single, averaged in gaps:
+            for metric, s, t, target in zip(metrics, ours, single, averaged, strict=True):
+                metric.update(s, t, target)
+        for moves, spreads, extract, maps in (
+            (self.student_equivariance, self.student_spread, student, ours),
+            (self.teacher_equivariance, self.teacher_spread, teacher.single, theirs),
+        ):
+            d = srt.radius
+            corners = list(dict.fromkeys([(-d, -d), (-d, d), (d, -d), (d, d)]))
+            for aligned in aligned_maps(extract, images, corners, radius=d, margin=srt.margin):
+                for metric, single, moved in zip(moves, maps, aligned, strict=True):
+                    metric.update(single, moved)
+            for metric, single in zip(spreads, maps, strict=True):
+                metric.update(single)
+        return {"teacher": theirs, "srt": targets, "student": ours}
+
+    def _look_up(
+        self, role: str, batch_idx: int, images: Tensor, teacher: FrozenTeacher
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Single pass and SRT of a frozen backbone, kept on the CPU."""
+        if (role, batch_idx) not in self._seen:
+            single, averaged = teacher.single(crop_margin(images, teacher.srt.margin)), teacher.srt(images)
+            self._seen[role, batch_idx] = tuple(m.cpu() for m in single), tuple(m.cpu() for m in averaged)
+        single, averaged = (tuple(m.to(images.device) for m in maps) for maps in self._seen[role, batch_idx])
+        return single, averaged
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores over all batches since the last call, by name: mean over layers, and each where there are several."""
+        values = {
+            "gap_closed": [metric.compute() for metric in self.gap_closed],
+            "equivariance_error_student": [metric.compute() for metric in self.student_equivariance],
+            "equivariance_error_teacher": [metric.compute() for metric in self.teacher_equivariance],
+        }
+        if any(metric.update_called for metric in self.gap_closed_origin):
+            values["gap_closed_origin"] = [metric.compute() for metric in self.gap_closed_origin]
+        for role, spreads in (("student", self.student_spread), ("teacher", self.teacher_spread)):
+            ranks, variances = zip(*(metric.compute() for metric in spreads), strict=True)
+            values |= {f"effective_rank_{role}": list(ranks), f"feature_variance_{role}": list(variances)}
+        scores: dict[str, Tensor] = {}
+        for name, by_layer in values.items():
+            scores[name] = torch.stack(by_layer).mean()
+            if len(by_layer) > 1:
+                scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, by_layer, strict=True)}
+        self.reset()
+        return scores
+
+    def reset(self) -> None:
+        """Forget what was gathered since the last `compute`, not what was computed of the frozen teachers."""
+        for module in self.modules():
+            if isinstance(module, Metric):
+                module.reset()
+
+
+def crop_margin(images: Float[Tensor, "B 3 H W"], margin: int) -> Float[Tensor, "B 3 h w"]:
+    """The images without their margin, in pixels."""
+    return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
+
+
+def one_each(kind: type[M], layers: Sequence[int | str]) -> Iterable[M]:
+    """A metric for every layer, in a module list so that it moves with the module."""
+    return cast(Iterable[M], nn.ModuleList(kind() for _ in layers))
