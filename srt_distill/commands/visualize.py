@@ -15,8 +15,9 @@ from srt_distill.backbone.layers import parse_layer
 from srt_distill.comparison.candidates import choose_device, name_ensemble, require_maps
 from srt_distill.ensemble import FineResonance, StochasticResonance, ViewsPerBatch
 from srt_distill.ensemble.shifts import Border, Subset
-from srt_distill.extractor import Extractor
+from srt_distill.images import Normalization
 from srt_distill.runs import open_backbone
+from srt_distill.visualization import Column
 from srt_distill.visualization import visualize as draw
 
 
@@ -81,21 +82,24 @@ def visualize(
     ensemble = name_ensemble(shift_radius, shift_subset)
     srt = StochasticResonance(single, shift_radius, border, views_per_batch, subset=shift_subset)
     cells = min(info.strides[parse_layer(layer).layer] for layer in layers) if scale == "pixels" else scale
-    extractors: dict[str, Extractor] = {
-        "single pass": single,
-        ensemble: srt if cells == 1 else FineResonance(srt, cells),
+    own = Normalization(tuple(info.mean), tuple(info.std))
+    columns = {
+        "single pass": Column(single, own),
+        ensemble: Column(srt if cells == 1 else FineResonance(srt, cells), own),
     }
     if student is not None:
         adapted = open_backbone(student, position_embedding=position_embedding).to(where)
         if compile:
             compile_blocks(adapted)
-        extractors["student"] = run_with(FeatureExtractor(adapted, tuple(layers), norm=norm), precision, attention)
+        learned = describe_backbone(adapted)
+        columns["student"] = Column(
+            run_with(FeatureExtractor(adapted, tuple(layers), norm=norm), precision, attention),
+            Normalization(tuple(learned.mean), tuple(learned.std)),
+        )
     written = draw(
-        extractors,
+        columns,
         sources,
         output,
-        mean=(info.mean[0], info.mean[1], info.mean[2]),
-        std=(info.std[0], info.std[1], info.std[2]),
         patch=info.patch_size,
         layer_names=[f"layer {layer}" for layer in layers],
         single="single pass",

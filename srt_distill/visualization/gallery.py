@@ -11,19 +11,20 @@ Shape legend: B images, C channels, H W pixels, h w tokens (or pixels, where an 
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from srt_distill.data.files import ImageFolder
 from srt_distill.data.video import VIDEO_EXTENSIONS, VideoFrames
 from srt_distill.extractor import Extractor
-from srt_distill.images import open_rgb
+from srt_distill.images import Normalization, open_rgb
 from srt_distill.visualization.figures import Maps, fit_projections, noise_figure, pca_figure, resizing_figure
 from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture
 from srt_distill.visualization.writers import write_gif, write_mp4, write_picture
@@ -33,13 +34,24 @@ SHEET_COLUMNS, SHEET_WIDTH = 2, 960
 GIF_WIDTH = 960  # pixels; a GIF at full size is too large to pass on
 
 
+@dataclass(frozen=True)
+class Column:
+    """What one column of the figures shows.
+
+    Attributes:
+        extract: An extractor.
+        normalization: What its images are normalised with: its own mean and std.
+    """
+
+    extract: Extractor
+    normalization: Normalization
+
+
 def visualize(
-    extractors: Mapping[str, Extractor],
+    columns: Mapping[str, Column],
     sources: Sequence[Path],
     output: Path,
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
     patch: int,
     layer_names: Sequence[str] = ("last layer",),
     single: str | None = None,
@@ -52,16 +64,15 @@ def visualize(
     """Draws the features of extractors side by side for every image, folder of images and video given.
 
     Args:
-        extractors: functions by the caption above their column, such as teacher, SRT and student. They may differ in
-            resolution (SRT at pixel resolution makes the paper's figures) but not in channels.
+        columns: extractors with their normalisation, by the caption above their column, such as teacher, SRT and
+            student. They may differ in resolution (SRT at pixel resolution makes the paper's figures) but not in
+            channels.
         sources: image files, folders (all images below) and video files.
         output: folder for the figures; made.
-        mean: per channel, what the extractors' images are normalised with.
-        std: per channel.
         patch: p; images are resized to multiples of it.
         layer_names: one name a map that the extractors return, for the rows.
-        single: name of the extractor that is a single pass; with `ensemble`, adds the noise and resizing figures.
-        ensemble: name of the extractor taken for the signal, such as SRT.
+        single: caption of the column that is a single pass; with `ensemble`, adds the noise and resizing figures.
+        ensemble: caption of the column taken for the signal, such as SRT.
         short_side: pixels that the shorter side is resized to, rounded to a multiple of the patch.
         every: of a video, one frame in this many.
         frames_per_second: speed of the written videos.
@@ -72,13 +83,13 @@ def visualize(
 
     Raises:
         FileNotFoundError: If a source does not exist, or a folder holds no image.
-        ValueError: If there is no source, a name is not among the extractors, or an extractor returns another number of
+        ValueError: If there is no source, a name is not among the columns, or an extractor returns another number of
             maps than there are layer names.
         OSError: If no image can be read; one of several that cannot is named in a warning and passed over.
     """
     for name in (single, ensemble):
-        if name is not None and name not in extractors:
-            raise ValueError(f"no extractor is named {name!r}; the names are {', '.join(extractors)}")
+        if name is not None and name not in columns:
+            raise ValueError(f"no column is named {name!r}; the names are {', '.join(columns)}")
     if not sources:
         raise ValueError("no image, folder or video given; name at least one")
     images, videos = _find_images(sources), _find_videos(sources, every)
@@ -86,8 +97,8 @@ def visualize(
 
     def look_at(image: Image.Image) -> tuple[Picture, dict[str, Maps]]:
         picture = resize_to_patches(image, short_side, patch)
-        normalized = ((to_unit(picture) - as_channels(mean)) / as_channels(std)).to(device)
-        return picture, {name: _extract(extract, normalized, layer_names) for name, extract in extractors.items()}
+        pixels = to_tensor(picture).to(device)
+        return picture, {name: _extract(column, pixels, layer_names) for name, column in columns.items()}
 
     written: list[Path] = []
     sheet: list[Picture] = []
@@ -177,19 +188,14 @@ def resize_to_patches(image: Image.Image, short_side: int, patch: int) -> UInt8[
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def to_unit(picture: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
-    """Bytes to a batch of one in 0..1."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+def to_tensor(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "1 3 H W"]:
+    """A picture as a batch of one."""
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
 
 
-def as_channels(values: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:
-    """One value a channel, shaped to broadcast over pixels."""
-    return torch.tensor(values)[:, None, None]
-
-
-def _extract(extract: Extractor, images: Float[Tensor, "1 3 H W"], layer_names: Sequence[str]) -> Maps:
+def _extract(column: Column, pixels: UInt8[Tensor, "1 3 H W"], layer_names: Sequence[str]) -> Maps:
     with torch.inference_mode():
-        maps = extract(images)
+        maps = column.extract(column.normalization(pixels))
     if len(maps) != len(layer_names):
         raise ValueError(f"an extractor returned {len(maps)} maps for {len(layer_names)} layer names; name each map")
     return maps

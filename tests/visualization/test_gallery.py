@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from srt_distill.visualization import visualize, visualize_propagation
+from srt_distill.images import Normalization
+from srt_distill.visualization import Column, visualize, visualize_propagation
 from srt_distill.visualization.gallery import resize_to_patches
 from srt_distill.visualization.writers import write_mp4
 
-STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2)}
+NORMALIZATION = Normalization((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 
 
 def colour_tokens(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -25,6 +26,9 @@ def colour_pixels(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return features, features.square()
 
 
+TOKENS = Column(colour_tokens, NORMALIZATION)
+
+
 @pytest.fixture
 def photo(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -35,12 +39,11 @@ def photo(tmp_path):
 
 
 def test_one_image_gives_the_figures_of_the_paper(photo, tmp_path):
-    methods = {"teacher": colour_tokens, "SRT": colour_pixels}
+    methods = {"teacher": TOKENS, "SRT": Column(colour_pixels, NORMALIZATION)}
     written = visualize(
         methods,
         [photo],
         tmp_path / "out",
-        **STATISTICS,
         patch=8,
         layer_names=("first", "second"),
         single="teacher",
@@ -55,9 +58,7 @@ def test_one_image_gives_the_figures_of_the_paper(photo, tmp_path):
 
 def test_without_an_ensemble_there_is_only_the_pca_figure_and_folders_get_a_sheet(photo, tmp_path):
     Image.open(photo).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(photo.with_name("turned.png"))
-    written = visualize(
-        {"teacher": colour_tokens}, [photo.parent], tmp_path / "out", **STATISTICS, patch=8, layer_names=("a", "b")
-    )
+    written = visualize({"teacher": TOKENS}, [photo.parent], tmp_path / "out", patch=8, layer_names=("a", "b"))
     assert [path.name for path in written] == ["photo-pca.png", "turned-pca.png", "contact-sheet.png"]
 
 
@@ -68,7 +69,7 @@ def test_extractors_are_given_normalised_images_in_multiples_of_the_patch(photo,
         seen.append(images)
         return (F.avg_pool2d(images, 8),)
 
-    visualize({"spy": spy}, [photo], tmp_path, **STATISTICS, patch=8, short_side=32)
+    visualize({"spy": Column(spy, NORMALIZATION)}, [photo], tmp_path, patch=8, short_side=32)
     pixels = np.asarray(resize_to_patches(Image.open(photo), 32, 8))
     assert pixels.shape == (32, 48, 3)
     np.testing.assert_allclose(seen[0][0, 1].numpy(), (pixels[..., 1] / 255 - 0.4) / 0.2, atol=1e-5)
@@ -80,10 +81,9 @@ def test_a_video_becomes_an_animation_under_one_projection(tmp_path):
         frame[:, : 8 * (i + 1)] = (200, 40 * i, 10)
     write_mp4(tmp_path / "clip.mp4", frames)
     written = visualize(
-        {"teacher": colour_tokens},
+        {"teacher": TOKENS},
         [tmp_path / "clip.mp4"],
         tmp_path / "out",
-        **STATISTICS,
         patch=8,
         layer_names=("a", "b"),
         short_side=32,
@@ -97,24 +97,24 @@ def test_a_video_becomes_an_animation_under_one_projection(tmp_path):
 
 def test_a_broken_image_is_named_and_passed_over(photo, tmp_path):
     (photo.parent / "broken.png").write_bytes(b"not a picture")
-    arguments = {**STATISTICS, "patch": 8, "layer_names": ("a", "b")}
+    arguments = {"patch": 8, "layer_names": ("a", "b")}
     with pytest.warns(UserWarning, match=r"broken\.png.*passed over"):
-        written = visualize({"teacher": colour_tokens}, [photo.parent], tmp_path / "out", **arguments)
+        written = visualize({"teacher": TOKENS}, [photo.parent], tmp_path / "out", **arguments)
     assert [path.name for path in written] == ["photo-pca.png"]
     with pytest.warns(UserWarning), pytest.raises(OSError, match=r"broken\.png"):
-        visualize({"teacher": colour_tokens}, [photo.parent / "broken.png"], tmp_path / "out", **arguments)
+        visualize({"teacher": TOKENS}, [photo.parent / "broken.png"], tmp_path / "out", **arguments)
 
 
 def test_sources_of_one_name_do_not_overwrite_each_other(photo, tmp_path):
-    arguments = {**STATISTICS, "patch": 8, "layer_names": ("a", "b")}
-    written = visualize({"teacher": colour_tokens}, [photo, photo.parent], tmp_path / "out", **arguments)
+    arguments = {"patch": 8, "layer_names": ("a", "b")}
+    written = visualize({"teacher": TOKENS}, [photo, photo.parent], tmp_path / "out", **arguments)
     assert [path.name for path in written[:2]] == ["photo-pca.png", "photo-2-pca.png"]
 
 
 def test_what_cannot_be_drawn_is_refused(photo, tmp_path):
-    arguments = {**STATISTICS, "patch": 8}
-    methods = {"teacher": colour_tokens}
-    with pytest.raises(ValueError, match="no extractor is named 'SRT'; the names are teacher"):
+    arguments = {"patch": 8}
+    methods = {"teacher": TOKENS}
+    with pytest.raises(ValueError, match="no column is named 'SRT'; the names are teacher"):
         visualize(methods, [photo], tmp_path, **arguments, single="teacher", ensemble="SRT")
     with pytest.raises(ValueError, match="2 maps for 1 layer names"):
         visualize(methods, [photo], tmp_path, **arguments)
