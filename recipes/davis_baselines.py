@@ -30,6 +30,7 @@ from davis_rows import (
 )
 from matplotlib.figure import Figure
 
+from srt_distill.backbone import BackboneOptions
 from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
 from srt_distill.comparison.candidates import Features, make_method, name_ensemble
 from srt_distill.comparison.rows import Method, plain, signed
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--student", help="a distilled run or export, for one more row")
     options = parser.parse_args(arguments)
 
-    model = open_backbone(options.backbone, weights=weights_file(options))
+    model = open_backbone(BackboneOptions(options.backbone, weights_file(options)))
     rows = open_rows(options, model)
     single = Features(options.layer, True, 0, "edge")
     features = Features(options.layer, True, options.shift_radius, "edge", options.shift_subset)
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for baseline in options.baselines:
         methods.append(make_baseline(baseline, model, features, mean=rows.mean, std=rows.std, device=rows.device))
     if options.student is not None:
-        student = open_backbone(options.student)
+        student = open_backbone(BackboneOptions(options.student))
         methods.append(make_method("distilled", student, single, views_per_batch=1, device=rows.device))
 
     results = {method.name: (method, rows.score(method)) for method in methods}

@@ -23,7 +23,7 @@ from davis_rows import RESULTS, SHARED, RowFile, markdown_table, weights_file
 from torch import Tensor
 
 from srt_distill import FeatureExtractor, StochasticResonance, UnlabeledImages
-from srt_distill.backbone import describe_backbone, hash_weights
+from srt_distill.backbone import BackboneOptions, describe_backbone, hash_weights
 from srt_distill.comparison.candidates import choose_device
 from srt_distill.comparison.rows import plain
 from srt_distill.data import DavisFrames
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.device = choose_device(options.device)
 
-    teacher = open_backbone(options.backbone, weights=weights_file(options)).to(options.device)
+    teacher = open_backbone(BackboneOptions(options.backbone, weights_file(options))).to(options.device)
     single = FeatureExtractor(teacher)
     extractors: dict[str, Extractor] = {"bilinear features": InterpolatedFeatures(single, "bilinear")}
     digests = {"bilinear features": "bilinear"}
     for name in options.students:
-        student = open_backbone(name).to(options.device)
+        student = open_backbone(BackboneOptions(name)).to(options.device)
         extractors[name], digests[name] = FeatureExtractor(student), hash_weights(student)
 
     rows = RowFile(options.output / "results.jsonl")

@@ -25,7 +25,7 @@ from davis_rows import (
 )
 from matplotlib.figure import Figure
 
-from srt_distill.backbone import describe_backbone
+from srt_distill.backbone import BackboneOptions, describe_backbone
 from srt_distill.comparison.candidates import Features, make_method, name_ensemble
 from srt_distill.comparison.rows import plain, signed
 from srt_distill.ensemble.shifts import Subset
@@ -78,12 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--student", help="a distilled run or export, for one more line")
     options = parser.parse_args(arguments)
 
-    model = open_backbone(options.backbone, weights=weights_file(options))
+    model = open_backbone(BackboneOptions(options.backbone, weights_file(options)))
     rows = open_rows(options, model)
     ensemble = name_ensemble(options.shift_radius, options.shift_subset)
     compared = [(SINGLE, model, 0), (ensemble, model, options.shift_radius)]
     if options.student is not None:
-        compared.append((STUDENT, open_backbone(options.student), 0))
+        compared.append((STUDENT, open_backbone(BackboneOptions(options.student)), 0))
     results: Results = {name: {} for name, *_ in compared}
     for layer in options.layers or range(describe_backbone(model).num_layers):
         for name, backbone, radius in compared:

@@ -27,7 +27,7 @@ from davis_rows import (
 )
 from matplotlib.figure import Figure
 
-from srt_distill.backbone import FeatureExtractor
+from srt_distill.backbone import BackboneOptions, FeatureExtractor
 from srt_distill.comparison.candidates import Features, make_method
 from srt_distill.comparison.rows import MINUS, Method, plain
 from srt_distill.ensemble import StochasticResonance
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     num_shifts = None if options.num_shifts == "all" else int(options.num_shifts)
 
-    model = open_backbone(options.backbone, weights=weights_file(options))
+    model = open_backbone(BackboneOptions(options.backbone, weights_file(options)))
     rows = open_rows(options, model)
     base = make_method(
         "single pass", model, Features(options.layer, True, 0, "edge"), views_per_batch=1, device=rows.device

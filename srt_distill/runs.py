@@ -12,14 +12,8 @@ import torch
 import yaml
 from torch import nn
 
-from srt_distill.backbone import (
-    PositionEmbedding,
-    add_adapters,
-    build_backbone,
-    load_backbone,
-    plain_state,
-    save_backbone,
-)
+from srt_distill.backbone import add_adapters, build_backbone, load_backbone, plain_state, save_backbone
+from srt_distill.backbone.options import BackboneOptions
 from srt_distill.files import replaced_file, replaced_folder
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -161,23 +155,19 @@ def _role(checkpoint: dict[str, Any], role: str) -> nn.Module:
     return model.eval()
 
 
-def open_backbone(
-    name: str, *, weights: str | None = None, position_embedding: PositionEmbedding = "timm"
-) -> nn.Module:
-    """Any backbone a user may name: a run stands for its student, an exported folder for itself.
+def open_backbone(options: BackboneOptions) -> nn.Module:
+    """Load any backbone a user may name: a run stands for its student, an exported folder for itself.
 
     Args:
-        name: A run folder or .ckpt file, a timm folder, `local-dir:…`, `hf-hub:…` or a timm model name.
-        weights: Weights file for a timm model name.
-        position_embedding: How position embeddings are resized.
+        options: Name, weights file and resizing of position embeddings.
 
     Raises:
         ValueError: If the name or the weights fit nothing; see `srt_distill.backbone.load_backbone`.
         FileNotFoundError: If a folder is neither a run nor an export.
     """
-    path = Path(name)
+    name, path = options.name, Path(options.name)
     if path.exists() and not (path / "config.json").is_file():
         return load_run(path).student
     if path.is_dir():
         name = f"local-dir:{path}"
-    return load_backbone(name, weights=weights, position_embedding=position_embedding)
+    return load_backbone(name, weights=options.weights, position_embedding=options.position_embedding)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srt_distill.backbone import hash_weights, load_backbone
+from srt_distill.backbone import BackboneOptions, hash_weights, load_backbone
 from srt_distill.runs import find_checkpoint, load_run, open_backbone
 
 
@@ -45,4 +45,5 @@ def test_somebody_elses_checkpoint_is_refused(tmp_path):
 
 
 def test_an_exported_folder_opens_by_its_path(tiny_folder):
-    assert hash_weights(open_backbone(str(tiny_folder))) == hash_weights(load_backbone(f"local-dir:{tiny_folder}"))
+    opened = open_backbone(BackboneOptions(str(tiny_folder)))
+    assert hash_weights(opened) == hash_weights(load_backbone(f"local-dir:{tiny_folder}"))

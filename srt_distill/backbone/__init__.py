@@ -7,9 +7,10 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 """
 
 from srt_distill.backbone.adapters import add_adapters, paired_weights, plain_state
-from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, describe_backbone
+from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, backbone_normalization, describe_backbone
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
+from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
 from srt_distill.backbone.overlapping import overlap_tokens
 from srt_distill.backbone.parameters import (
     TrainablePart,
@@ -25,11 +26,15 @@ from srt_distill.backbone.saving import backbone_config, build_backbone, save_ba
 
 __all__ = [
     "BackboneInfo",
+    "BackboneOptions",
+    "ExecutionOptions",
     "FeatureExtractor",
+    "FeatureOptions",
     "PositionEmbedding",
     "TrainablePart",
     "add_adapters",
     "backbone_config",
+    "backbone_normalization",
     "blank_image",
     "build_backbone",
     "choose_trained",

@@ -1,6 +1,6 @@
 """Describe a backbone and read feature maps off its layers.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+Shape legend: B images, K channels of an image, C channels, H W pixels, h w tokens, p patch side in pixels.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from srt_distill.backbone.attention import PROJECTIONS, capture_attention_inputs, find_attention, project_tokens
 from srt_distill.backbone.layers import LayerSpec, parse_layer
+from srt_distill.images import Normalization
 
 # timm marks these families as of fixed size, yet they take any multiple of their stride (recipes/breadth.py)
 FLEXIBLE_FAMILIES = ("EfficientVitMsra", "SwiftFormer", "Twins", "Xcit")
@@ -32,6 +33,7 @@ class BackboneInfo:
         num_prefix_tokens: Class and register tokens before the patch tokens.
         mean: Per channel, what images are normalised with.
         std: Per channel.
+        num_channels: Channels of the images: 3 for colours, 1 for grey, others for bands.
         num_parameters: Including the classifier, if any.
         has_head: Whether there is a classifier.
         fixed_size: (height, width) in pixels if no other image size is accepted.
@@ -46,6 +48,7 @@ class BackboneInfo:
     num_prefix_tokens: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    num_channels: int
     num_parameters: int
     has_head: bool
     fixed_size: tuple[int, int] | None
@@ -84,12 +87,36 @@ def describe_backbone(model: nn.Module) -> BackboneInfo:
         num_prefix_tokens=getattr(model, "num_prefix_tokens", 0),
         mean=tuple(float(value) for value in config["mean"]),
         std=tuple(float(value) for value in config["std"]),
+        num_channels=next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         has_head=traits.num_classes > 0,
         fixed_size=_fixed_size(traits),
         strides=strides,
         channels=channels,
     )
+
+
+def backbone_normalization(model: nn.Module) -> Normalization:
+    """Make the normalisation of the images that a model was trained on, from its own configuration.
+
+    Args:
+        model: A backbone.
+
+    Returns:
+        Mean and std of every channel of its images.
+
+    Raises:
+        ValueError: If the configuration states them for another number of channels.
+    """
+    info = describe_backbone(model)
+    for name, values in (("mean", info.mean), ("std", info.std)):
+        if len(values) not in (1, info.num_channels):
+            raise ValueError(
+                f"{info.name} takes images of {info.num_channels} channels, but its configuration gives {name} for "
+                f"{len(values)}; state {info.num_channels} values of mean and std in pretrained_cfg of its config.json"
+            )
+    repeats = (info.num_channels // len(info.mean), info.num_channels // len(info.std))
+    return Normalization(info.mean * repeats[0], info.std * repeats[1])
 
 
 def _fixed_size(traits: Any) -> tuple[int, int] | None:
@@ -136,7 +163,7 @@ class FeatureExtractor:
             if spec.facet in PROJECTIONS:
                 find_attention(self.model, spec.layer)
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
+    def __call__(self, images: Float[Tensor, "B _K H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
         """Feature maps of the chosen layers.
 
         Args:
@@ -146,9 +173,14 @@ class FeatureExtractor:
             One map a chosen layer, in the order chosen.
 
         Raises:
-            ValueError: If an image side does not fit the backbone.
+            ValueError: If an image side or the number of channels does not fit the backbone.
         """
         info = describe_backbone(self.model)
+        if images.shape[1] != info.num_channels:
+            raise ValueError(
+                f"{info.name} takes images of {info.num_channels} channels, these have {images.shape[1]}; give a "
+                f"backbone for {images.shape[1]} channels, or images of {info.num_channels} bands"
+            )
         specs = self._specs(info.num_layers)
         layers = sorted({spec.layer for spec in specs})
         height, width = images.shape[-2:]

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from jsonargparse import auto_cli
 from torch import nn
 
-from srt_distill.backbone import PositionEmbedding
+from srt_distill.backbone import BackboneOptions, PositionEmbedding
 from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
 from srt_distill.comparison.candidates import (
@@ -101,8 +101,8 @@ def compare(
     if shift_radius < 1:
         raise ValueError(f"shift radius {shift_radius} leaves no SRT to compare with; use 1 or more, the paper's is 3")
     where = choose_device(device)
-    original = open_backbone(teacher, weights=teacher_weights, position_embedding=position_embedding)
-    adapted = open_backbone(student, weights=student_weights, position_embedding=position_embedding)
+    original = open_backbone(BackboneOptions(teacher, teacher_weights, position_embedding))
+    adapted = open_backbone(BackboneOptions(student, student_weights, position_embedding))
     if compile:
         compile_blocks(original)
         compile_blocks(adapted)

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from srt_distill.backbone import PositionEmbedding
+from srt_distill.backbone import BackboneOptions, PositionEmbedding
 from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks
 from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
 from srt_distill.comparison.candidates import (
@@ -90,7 +90,7 @@ def evaluate(
             "baseline stands; leave them or the baseline out"
         )
     where = choose_device(device)
-    model = open_backbone(backbone, weights=weights, position_embedding=position_embedding)
+    model = open_backbone(BackboneOptions(backbone, weights, position_embedding))
     if compile:
         compile_blocks(model)
     features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)

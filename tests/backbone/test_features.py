@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from srt_distill.backbone import FeatureExtractor, build_backbone, describe_backbone, load_backbone
+from srt_distill.backbone import (
+    FeatureExtractor,
+    backbone_normalization,
+    blank_image,
+    build_backbone,
+    describe_backbone,
+    load_backbone,
+)
+from srt_distill.images import Normalization
 
 CONFIG = {
     "architecture": "vit_tiny_patch16_224",
@@ -191,3 +199,28 @@ def test_real_deit_at_480p(shared_data: Path):
             maps.append(FeatureExtractor(model)(images)[0])
     assert maps[0].shape == (1, 192, 30, 52)
     assert 0.001 < (maps[0] - maps[1]).norm() / maps[1].norm() < 0.1
+
+
+def with_bands(bands: int, **described) -> nn.Module:
+    args = {**CONFIG["model_args"], "in_chans": bands}
+    return small(model_args=args, pretrained_cfg={"architecture": CONFIG["architecture"], **described})
+
+
+def test_normalization_is_the_models_own():
+    assert backbone_normalization(small()) == Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    grey = with_bands(1, mean=(0.4,), std=(0.2,))
+    assert backbone_normalization(grey) == Normalization((0.4,), (0.2,))
+    four = with_bands(4, mean=(0.1, 0.2, 0.3, 0.4), std=(0.5,))
+    assert backbone_normalization(four) == Normalization((0.1, 0.2, 0.3, 0.4), (0.5,) * 4)
+    with pytest.raises(ValueError, match=r"4 channels.* mean for 3.*config\.json"):
+        backbone_normalization(with_bands(4, mean=(0.5,) * 3, std=(0.5,) * 3))
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_images_with_other_channels_are_refused(bands: int):
+    model = with_bands(bands, mean=(0.5,), std=(0.5,))
+    (features,) = FeatureExtractor(model)(torch.randn(1, bands, 32, 32))
+    assert features.shape == (1, 24, 2, 2)
+    assert blank_image(model).shape[1] == bands
+    with pytest.raises(ValueError, match=rf"takes images of {bands} channels, these have 3"):
+        FeatureExtractor(model)(torch.randn(1, 3, 32, 32))
