@@ -9,7 +9,7 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
-from srt_distill.backbone import FeatureExtractor, PositionEmbedding, describe_backbone
+from srt_distill.backbone import BackboneOptions, FeatureExtractor, PositionEmbedding, describe_backbone
 from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks, run_with
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.comparison.candidates import choose_device, name_ensemble, require_maps
@@ -74,7 +74,7 @@ def visualize(
     """
     require_maps(layers)
     where = choose_device(device)
-    model = open_backbone(backbone, weights=weights, position_embedding=position_embedding).to(where)
+    model = open_backbone(BackboneOptions(backbone, weights, position_embedding)).to(where)
     if compile:
         compile_blocks(model)
     info = describe_backbone(model)
@@ -88,7 +88,7 @@ def visualize(
         ensemble: Column(srt if cells == 1 else FineResonance(srt, cells), own),
     }
     if student is not None:
-        adapted = open_backbone(student, position_embedding=position_embedding).to(where)
+        adapted = open_backbone(BackboneOptions(student, position_embedding=position_embedding)).to(where)
         if compile:
             compile_blocks(adapted)
         learned = describe_backbone(adapted)
