@@ -11,17 +11,57 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
 from jaxtyping import Int64
 from PIL import Image
 
 from srt_distill.images import DECODING_ERRORS
+
+LOCAL_ONLY = {"protocol_whitelist": "file"}
+"""A file that is a list of addresses is not followed to other machines."""
 
 KEY_FRAMES_TRIED = 3
 """How many key frames back a frame is looked for: with an open group of pictures the nearest may lead past it."""
 
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 """How phones mark an upright recording: degrees counter-clockwise from the stored frame to the shown one."""
+
+
+NO_VIDEOS = ("bintext", "xbin", "idf", "ansi")
+"""Decoders that draw text and binary files by the ending of their names."""
+
+PICTURE_BRANDS = ("heic", "heix", "heim", "heis", "mif1", "avif")
+"""Pictures in the container of MP4."""
+
+NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+"""Streams of a container that are not the video: covers, previews, stills."""
+
+
+def holds_video(path: Path) -> bool | None:
+    """Tell whether FFmpeg finds a video in a file; None if it cannot open the file."""
+    try:
+        with av.open(path, options=LOCAL_ONLY) as container:
+            if container.format.name.endswith("_pipe") or container.format.name in ("image2", "gif", "apng"):
+                return False
+            if container.metadata.get("major_brand") in PICTURE_BRANDS:
+                return False
+            return find_video_stream(container) is not None
+    except (FFmpegError, *DECODING_ERRORS):
+        return None
+
+
+def find_video_stream(container: InputContainer) -> VideoStream | None:
+    """The video of a container: the best by FFmpeg's reckoning, but never a cover picture, preview or text."""
+    videos = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & NOT_SHOWN and stream.codec_context.name not in NO_VIDEOS
+    ]
+    best = container.streams.best("video")
+    return best if best in videos else next(iter(videos), None)
 
 
 class FrameTimes(NamedTuple):

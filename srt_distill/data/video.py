@@ -9,8 +9,40 @@ from PIL import Image
 from srt_distill.data.listing import find_files
 from srt_distill.data.source import ImageSource
 
-VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
-"""File endings taken for videos, in any case."""
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf"),
+)
+"""What a file that nothing can open is taken for a video by, in any case; all others are told by what they hold."""
+
+
+def is_video(path: Path) -> bool:
+    """Tell whether a file is a video, by what it holds; only its beginning is read.
+
+    A picture is none, be it animated, and whatever its name ends in; nor is sound with a cover picture. The ending
+    decides only where nothing can open the file, so that a damaged video is still spoken of as a video.
+    """
+    from srt_distill.data.frame_reader import holds_video
+
+    if not path.is_file():
+        return False
+    if is_picture(path):
+        return False
+    held = holds_video(path)
+    return path.suffix.lower() in VIDEO_EXTENSIONS if held is None else held
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether Pillow knows the file by its beginning."""
+    try:
+        with Image.open(path) as image:
+            return image.format != "MPEG"  # a video that Pillow can name but not read
+    except Image.DecompressionBombError:
+        return True
+    except MemoryError:
+        raise
+    except Exception:  # its plug-ins raise what they like on what is not theirs
+        return False
 
 
 class VideoFrames(ImageSource):

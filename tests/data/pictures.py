@@ -16,10 +16,12 @@ def picture(number: int, height: int = 40, width: int = 56) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def write_video(path: Path, num_frames: int, codec: str = "mpeg4", turned: int = 0, **options: str) -> None:
+def write_video(
+    path: Path, num_frames: int, codec: str = "mpeg4", turned: int = 0, container: str | None = None, **options: str
+) -> None:
     """Frames of one grey each, 6 levels apart, in groups of 12, with a brighter corner at the top left."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+    with av.open(path, "w", container) as output:
+        stream = output.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
         stream.bit_rate = 4_000_000
         stream.codec_context.thread_count = 1  # its threads would be missed by loader processes forked later
@@ -29,5 +31,5 @@ def write_video(path: Path, num_frames: int, codec: str = "mpeg4", turned: int =
             pixels = np.full((48, 64, 3), 6 * number, np.uint8)
             pixels[:24, :32] += 12  # a brighter corner tells which way is up
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())

@@ -8,7 +8,8 @@ from PIL import Image
 
 from srt_distill.data import VideoFrames
 from srt_distill.data.frame_reader import FrameReader, read_frame_times
-from tests.data.pictures import write_video
+from srt_distill.data.video import is_video
+from tests.data.pictures import picture, write_video
 
 NUM_FRAMES = 40
 GROUP = 12
@@ -17,6 +18,15 @@ GROUP = 12
 def grey(image: Image.Image) -> int:
     """Number of the frame that `write_video` wrote."""
     return round(float(np.asarray(image)[32:].mean()) / 6)
+
+
+def write_sound(path: Path) -> None:
+    """A thousandth of a minute of silence."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        container.mux([*stream.encode(silence), *stream.encode()])
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +119,7 @@ def test_file_that_is_no_video_stands_for_one_unreadable_image(videos, tmp_path)
     content = (videos / "a.mp4").read_bytes()
     (tmp_path / "broken.mp4").write_bytes(content[: len(content) // 2])
     write_video(tmp_path / "good.mp4", 3)
-    with av.open(tmp_path / "sound.mp4", "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        silence.sample_rate = 44100
-        container.mux([*stream.encode(silence), *stream.encode()])
+    write_sound(tmp_path / "sound.mp4")
     source = VideoFrames(tmp_path)
     assert len(source) == 5
     with pytest.raises(OSError, match=r"cannot read video broken\.mp4: "):
@@ -155,6 +161,30 @@ def test_damage_costs_the_frames_it_hits_and_raises_nothing_but_os_error(tmp_pat
     untouched = set(range(12)) | set(range(24, NUM_FRAMES))
     assert untouched <= set(readable) and all(readable[index] == index for index in untouched)
     assert not {14, 15, 16} & set(readable)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "3gp", "m2ts", "mkv", "jpg", "unknown", ""])
+def test_a_video_is_told_by_what_it_holds(tmp_path, ending):
+    for name, container in (("phone", "3gp"), ("camera", "mpegts"), ("web", "matroska"), ("old", "avi")):
+        write_video(tmp_path / name, NUM_FRAMES, container=container)
+        assert is_video((tmp_path / name).rename(tmp_path / f"{name}.{ending}"))
+
+
+def test_pictures_texts_and_sound_are_no_videos_whatever_they_are_called(tmp_path, videos):
+    picture(1).save(tmp_path / "picture.mp4", "PNG")
+    picture(1).save(tmp_path / "animated.mkv", "GIF", save_all=True, append_images=[picture(2)])
+    (tmp_path / "notes.txt").write_text("no video\n" * 100)
+    (tmp_path / "noise.bin").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "empty").touch()
+    (tmp_path / "addresses.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/v.ts\n#EXT-X-ENDLIST\n")
+    write_sound(tmp_path / "sound.mp4")
+    assert not any(map(is_video, [*tmp_path.iterdir(), tmp_path, tmp_path / "absent.mp4"]))
+
+
+def test_damaged_video_is_still_spoken_of_as_a_video(tmp_path, videos):
+    for content in (b"", (videos / "a.mp4").read_bytes()[:500]):
+        (tmp_path / "broken.mp4").write_bytes(content)
+        assert is_video(tmp_path / "broken.mp4")
 
 
 def test_no_video(tmp_path):
