@@ -7,6 +7,7 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 """
 
 from srt_distill.backbone.adapters import add_adapters, paired_weights, plain_state
+from srt_distill.backbone.classification import classifier
 from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, backbone_normalization, describe_backbone
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
@@ -38,6 +39,7 @@ __all__ = [
     "blank_image",
     "build_backbone",
     "choose_trained",
+    "classifier",
     "describe_backbone",
     "group_by_depth",
     "hash_weights",
