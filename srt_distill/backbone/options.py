@@ -42,17 +42,26 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True)
-class ExecutionOptions:
+class KernelOptions:
+    """What computes a model's blocks. The features stay the same up to rounding.
+
+    Args:
+        attention: Kernel that computes attention, of those that torch has for the device; `auto` leaves it to torch.
+        compile: Compile the model's blocks: a minute more at the start, fewer seconds per image.
+    """
+
+    attention: AttentionKernel = "auto"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class ExecutionOptions(KernelOptions):
     """How a model is run.
 
     Args:
         device: `auto` (the accelerator at hand, or the CPU), `cpu`, `cuda`, and so on.
         precision: Format of the model's multiplications; features under `bfloat16` agree to about 1%.
-        attention: Kernel that computes attention, of those that torch has for the device; `auto` leaves it to torch.
-        compile: Compile the model's blocks: a minute more at the start, fewer seconds per image.
     """
 
     device: str = "auto"
     precision: Precision = "float32"
-    attention: AttentionKernel = "auto"
-    compile: bool = False
