@@ -1,10 +1,10 @@
-# Sets itself up in .venv on first use; `make demo`, `make test` and `make check` are all there is to know.
+# Sets itself up in .venv on first use; `make demo`, `make test`, `make check` and `make docs` are all there is to know.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow check format
+.PHONY: demo test slow check docs format dist
 
 # the whole job on data and a backbone that come with the project
 demo: $(INSTALLED)
@@ -21,12 +21,26 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	$(BIN)/ty check --python $(VENV)
+	$(BIN)/codespell
+	$(BIN)/validate-pyproject pyproject.toml
+
+# the site, in site/; a warning is an error
+docs: $(INSTALLED)
+	$(BIN)/zensical build --clean --strict
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# wheel and source distribution, in dist/
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+
+# dependency groups need pip 25.1
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev --editable '.[demo,export,lora]'
 	touch $@
