@@ -38,7 +38,15 @@ _HOMES = {
 }
 
 
+__version__: str
+"""Of the installed package; read from its metadata when asked for."""
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("srt-distill")
     if name not in _HOMES:
         raise AttributeError(f"module 'srt_distill' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"srt_distill.{_HOMES[name]}"), name)
