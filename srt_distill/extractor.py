@@ -31,7 +31,7 @@ class UnitTokens:
     extract: Extractor
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
-        """Maps whose channels at each token have a sum of squares of 1."""
+        """Return maps whose channels at each token have a sum of squares of 1."""
         return tuple(F.normalize(maps, dim=1) for maps in self.extract(images))
 
 

@@ -52,7 +52,7 @@ def measure_latency(
     max_pairs: int = 15,
     budget: float = 20.0,
 ) -> Latency:
-    """Times an extractor and a reference in turns, after one call of each that is not counted.
+    """Time an extractor and a reference in turns, after one call of each that is not counted.
 
     Args:
         extract: the extractor to time.
@@ -86,7 +86,7 @@ def time_pairs(
     max_pairs: int = 15,
     budget: float = 20.0,
 ) -> Latency:
-    """Times any two jobs in turns, after one call of each that is not counted.
+    """Time any two jobs in turns, after one call of each that is not counted.
 
     Args:
         job: what to time.

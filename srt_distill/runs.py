@@ -14,7 +14,7 @@ from torch import nn
 
 from srt_distill.backbone import add_adapters, build_backbone, load_backbone, plain_state, save_backbone
 from srt_distill.backbone.options import BackboneOptions
-from srt_distill.files import replaced_file, replaced_folder
+from srt_distill.files import TIMM_FOLDER, replaced_file, replaced_folder
 
 CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
@@ -47,7 +47,7 @@ class Run:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint meant by a run folder or a .ckpt file; of a run of several rounds, that of the last finished one.
+    """Find the checkpoint meant by a run folder or .ckpt file; of several rounds, that of the last finished one.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -72,7 +72,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def round_folder(root: Path, number: int) -> Path:
-    """The run folder of a round, counted from 1."""
+    """Return the run folder of a round, counted from 1."""
     return root / f"round-{number}"
 
 
@@ -87,7 +87,7 @@ def count_finished_rounds(root: Path) -> int:
 def save_student(root: Path) -> Path:
     """Write the student of a run folder as a timm folder within it, whole or not at all, and return that."""
     run = load_run(root)
-    with replaced_folder(root / STUDENT_FOLDER) as folder:
+    with replaced_folder(root / STUDENT_FOLDER, TIMM_FOLDER) as folder:
         save_backbone(run.student, folder)
     return root / STUDENT_FOLDER
 

@@ -71,7 +71,7 @@ class Step:
 
 
 def fill_cache(folder: Path, batches: Batches, compute: Callable[[Tensor], tuple[Tensor, ...]]) -> TargetCache:
-    """A cache of the targets of all crops."""
+    """Make a cache of the targets of all crops."""
     crops, size = torch.cat(batches), len(batches[0])
     settings = {"model.layers": [-1]}
     manifest = prepare_folder(folder, settings, CacheLayout(len(crops), 4 * size))

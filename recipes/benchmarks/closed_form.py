@@ -45,7 +45,7 @@ def run_bare(extract: Extractor, images: Tensor, radius: int, shifts: Sequence[S
 
 
 def run_srt(srt: StochasticResonance, images: Tensor, shifts: Sequence[Shift]) -> None:
-    """The same passes, moved back and averaged."""
+    """Run the same passes, moved back and averaged."""
     with torch.inference_mode():
         srt(images, shifts)
 
@@ -61,7 +61,7 @@ def unshift_literally(features: Tensor, shift: Shift, patch: int) -> Tensor:
 
 
 def aggregate(unshift: Callable[[Tensor, Shift, int], Tensor], features: Tensor, patch: int, radius: int) -> Tensor:
-    """The mean over all shifts, as if every view had these features."""
+    """Average over all shifts, as if every view had these features."""
     with torch.inference_mode():
         return mean_maps((unshift(features, shift, patch),) for shift in grid_shifts(radius))[0]
 

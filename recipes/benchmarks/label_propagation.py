@@ -47,7 +47,7 @@ class Clip(NamedTuple):
 
 
 def smooth_clip(size: tuple[int, int], num_frames: int, channels: int = 192) -> Clip:
-    """A smooth random field that drifts by a token a frame under noise, with four objects in its first frame."""
+    """Make a smooth random field that drifts by a token per frame under noise; four objects in its first frame."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     coarse = torch.randn(1, channels, height // 4 + 2, width // 4 + 2, generator=generator)
@@ -85,7 +85,7 @@ def make_window(height: int, width: int, num_context: int) -> Tensor:
 
 
 def propagate_densely(query: Tensor, context: Tensor, labels: Tensor, window: Tensor, rows: bool = False) -> Tensor:
-    """The protocol as its script has it, all pairs at once.
+    """Propagate as the protocol's script has it, all pairs at once.
 
     Args:
         query: (C, h, w).
@@ -136,14 +136,14 @@ def compare_masks(clip: Clip, window: Tensor, patch: int) -> tuple[int, int, int
 
 
 def stretch(soft: Tensor, patch: int) -> Tensor:
-    """What `harden_labels` takes the largest of: labels (K, h·p, w·p) at pixel size, each stretched to [0, 1]."""
+    """Make what `harden_labels` takes the largest of: labels (K, h·p, w·p) at pixel size, each stretched to [0, 1]."""
     large = F.interpolate(soft[None], scale_factor=float(patch), mode="bilinear", align_corners=False)[0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     return (large - low) / (high - low).clamp(min=1e-12)
 
 
 def last_step(clip: Clip, way: str, window: Tensor | None = None) -> Callable[[], Tensor]:
-    """The step to the last frame of a clip from all before it, ready to be run (labels are the first frame's)."""
+    """Prepare the step to the last frame of a clip from all before it (labels are the first frame's)."""
     query, context = clip.features[-1], torch.stack(clip.features[:-1])
     labels = clip.labels.repeat(len(context), 1, 1, 1)
     if way == "ours":

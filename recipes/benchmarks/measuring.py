@@ -38,7 +38,7 @@ def _processor() -> str:
 
 
 def command_line() -> str:
-    """The command that is running, paths relative to where it was called."""
+    """Return the command that is running, paths relative to where it was called."""
     words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv]
     return f"python {shlex.join(words)}"
 
@@ -101,7 +101,7 @@ def _peak_here(num_threads: int, job: Callable[..., Any], arguments: tuple[Any, 
 
 
 def resident_mib(field: str) -> float:
-    """A field of this process's status, such as VmRSS, in MiB (Linux)."""
+    """Read a field of this process's status, such as VmRSS, in MiB (Linux)."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) / 1024
 
@@ -115,7 +115,7 @@ def speed_up(latency: Latency) -> str:
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 

@@ -40,7 +40,7 @@ def srt_call(backbone: str, images: Tensor, passes: int, views_per_batch: int) -
 
 
 def training_step(backbone: str, images: Tensor, num_shifts: int) -> Callable[[], object]:
-    """A training step on sampled shifts, ready to be run."""
+    """Prepare a training step on sampled shifts."""
     student, teacher = (load_backbone(backbone, pretrained=False).eval().to(images.device) for _ in range(2))
     srt = StochasticResonance(FeatureExtractor(teacher.requires_grad_(False)), radius=3, views_per_batch=num_shifts)
     features, optimizer = FeatureExtractor(student), torch.optim.AdamW(student.parameters(), lr=1e-5)
@@ -65,13 +65,13 @@ def count_flops(job: Callable[[], object]) -> int:
 
 
 def matmul(side: int, device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """A large product, ready to be run, and its FLOPs."""
+    """Prepare a large matrix product; return it with its FLOPs."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return partial(torch.mm, left, right), 2 * side**3
 
 
 def top_rows(job: Callable[[], object], device: torch.device, num_rows: int = 6) -> list[list[str]]:
-    """The operations that a job spends most of its time in, with their shares."""
+    """Find the operations that a job spends most of its time in, with their shares."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as recorded:

@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 
 def real_pairs(data: Path, masks: Path) -> list[Pair]:
-    """The val sequences; a frame without a mask (the first and last may lack one) is empty."""
+    """Make the val sequences; a frame without a mask (the first and last may lack one) is empty."""
     pairs = []
     for video in open_videos(data, list_sequences(data)):
         target = np.stack([read_mask(path) for path in video.masks])
@@ -93,13 +93,13 @@ def dilate_by_distance(outline: np.ndarray, radius: int) -> np.ndarray:
 
 
 def dilate_by_disk(outline: np.ndarray, radius: int) -> np.ndarray:
-    """The same by scipy's dilation with a disk."""
+    """Do the same by scipy's dilation with a disk."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     return binary_dilation(outline, y**2 + x**2 <= radius**2)
 
 
 def dilate_by_convolution(outline: np.ndarray, radius: int) -> np.ndarray:
-    """The same by counting outline pixels under the disk, in torch."""
+    """Do the same by counting outline pixels under the disk, in torch."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = torch.from_numpy((y**2 + x**2 <= radius**2).astype(np.float32))
     count = torch.nn.functional.conv2d(torch.from_numpy(outline)[None, None].float(), disk[None, None], padding=radius)
@@ -132,7 +132,7 @@ def all_straight(pairs: list[Pair], dilate: Dilation = dilate_by_distance) -> li
 
 
 def all_ours(pairs: list[Pair]) -> list[tuple[list[float], list[float]]]:
-    """The same numbers from the package."""
+    """Compute the same numbers with the package."""
     scores = []
     for target, predicted in pairs:
         j, f = score_frames(target, predicted, count_objects(target[0]))

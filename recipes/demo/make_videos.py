@@ -22,7 +22,7 @@ from PIL import Image
 from scene import Scene, draw_scene, render
 from torch import Tensor
 
-from srt_distill.files import replaced_folder
+from srt_distill.files import Holding, replaced_folder
 from srt_distill.tasks.davis.result_files import write_mask
 
 SPLIT_SEEDS: dict[Split, int] = {"train": 0, "val": 1}
@@ -104,7 +104,7 @@ def make_demo_videos(
             f"{root} already holds something else than these videos; remove it or name another folder"
         )
     plan: dict[Split, tuple[int, int]] = {"train": (num_train, train_frames), "val": (num_val, val_frames)}
-    with replaced_folder(root) as folder:
+    with replaced_folder(root, Holding(SETTINGS_FILE, ())) as folder:
         for split, (num_sequences, num_frames) in plan.items():
             photos, names = load_photos(split), []
             for index in range(num_sequences):
@@ -117,7 +117,7 @@ def make_demo_videos(
 
 
 def _subject(split: Split, index: int) -> str:
-    """What the background of a sequence shows, from its file's name."""
+    """Name what the background of a sequence shows, from its file's name."""
     files = PHOTOS[split]
     return Path(files[index % len(files)]).stem.split("_")[0]
 

@@ -82,19 +82,19 @@ class Scene:
 
 
 def _wave(rng: np.random.Generator, middle: float, swing: float, cycles: tuple[float, float] = (0.3, 0.8)) -> Wave:
-    """A course of random speed and phase whose swing is between half and all of the one given."""
+    """Draw a course of random speed and phase whose swing is between half and all of the one given."""
     return Wave(middle, swing * rng.uniform(0.5, 1.0), rng.uniform(*cycles), rng.uniform(0, 2 * math.pi))
 
 
 def _tint(rng: np.random.Generator, strength: float) -> tuple[float, float, float]:
-    """A colour whose brightest channel is 1."""
+    """Draw a colour whose brightest channel is 1."""
     colour = 1 - strength * rng.random(3)
     red, green, blue = colour / colour.max()
     return float(red), float(green), float(blue)
 
 
 def _anchor(rng: np.random.Generator, photo: Float[Tensor, "3 H W"], margin: float) -> tuple[float, float]:
-    """The liveliest of a few random places at least `margin` pixels from the photo's border, where it is that large."""
+    """Find the liveliest of a few random places at least `margin` pixels from the photo's border, if it is that large."""
     height, width = photo.shape[1:]
     rows, columns = min(margin, height / 2), min(margin, width / 2)
     places = [(rng.uniform(rows, height - rows), rng.uniform(columns, width - columns)) for _ in range(4)]
@@ -208,7 +208,7 @@ def _sample(
 def _paint(
     shape: Shape, rows: Float[Tensor, "a b"], columns: Float[Tensor, "a b"], time: float
 ) -> tuple[Float[Tensor, "3 a b"], Float[Tensor, "a b"]]:
-    """An object's colours at frame positions, and a distance ratio: below 1 inside the outline, above 1 outside."""
+    """Return an object's colours at frame positions, and a distance ratio: below 1 inside its outline, above 1 outside."""
     rows, columns = _place(rows, columns, shape.pose, time)
     angle = torch.atan2(rows * shape.stretch, columns / shape.stretch)
     outline = torch.ones_like(angle)

@@ -21,7 +21,7 @@ ADAPTER = "default"  # peft's name of a layer's only adapter
 
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """What the names of a classifier's parameters and modules begin with."""
+    """Return what the names of a classifier's parameters and modules begin with."""
     return tuple(f"{name}." for name in (*HEAD_MODULES, *classifier_names(model)))
 
 
@@ -65,7 +65,7 @@ def add_adapters(model: nn.Module, rank: int, alpha: int, seed: int = 0) -> None
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of the plain model that a model with or without adapters stands for.
+    """Return the state dict of the plain model that a model with or without adapters stands for.
 
     Args:
         model: A backbone.

@@ -16,7 +16,7 @@ PROJECTIONS: tuple[Projection, ...] = ("query", "key", "value")  # in the order 
 
 
 def find_attention(model: nn.Module, layer: int) -> nn.Module:
-    """The attention of a block, if its queries, keys and values can be told apart.
+    """Find the attention of a block, if its queries, keys and values can be told apart.
 
     Args:
         model: A backbone.
@@ -67,7 +67,7 @@ def capture_attention_inputs(model: nn.Module, layers: Iterable[int]) -> Iterato
 def project_tokens(
     attention: nn.Module, tokens: Float[Tensor, "B *_n C"], facet: Projection, grid: tuple[int, int], num_prefix: int
 ) -> Float[Tensor, "B _C h w"]:
-    """Queries, keys or values of patch tokens, as the attention's linear layer gives them.
+    """Read queries, keys or values of patch tokens, as the attention's linear layer gives them.
 
     Args:
         attention: From `find_attention`.

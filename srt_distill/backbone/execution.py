@@ -35,7 +35,7 @@ BLOCK_LISTS = ("blocks", "stages", "layers")
 
 
 def run_with(extract: Extractor, precision: Precision = "float32", attention: AttentionKernel = "auto") -> Extractor:
-    """The same extractor, run in another number format or with another attention kernel.
+    """Run the same extractor in another number format or with another attention kernel.
 
     Args:
         extract: Any extractor.

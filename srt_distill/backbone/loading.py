@@ -153,7 +153,7 @@ def _apply_release_filter(
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
-    """Module names of the classifier layer or layers, as the model's timm description gives them."""
+    """Name the modules of the classifier layer or layers, as the model's timm description gives them."""
     traits: Any = model  # timm's attributes, unknown to nn.Module
     names = traits.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)

@@ -33,7 +33,7 @@ class OverlappingPatchEmbed(PatchEmbed):
 
 
 def overlap_tokens(model: nn.Module, stride: int) -> nn.Module:
-    """A backbone whose patches overlap; it shares its weights with the given one, which stays as it is.
+    """Make a backbone whose patches overlap; it shares its weights with the given one, which stays as it is.
 
     Args:
         model: A plain vision transformer.

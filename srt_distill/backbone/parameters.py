@@ -58,7 +58,7 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
 
 
 def blank_image(model: nn.Module) -> Float[Tensor, "1 _K H W"]:
-    """The smallest black image that shows the shape of a backbone's maps and where gradients flow."""
+    """Make the smallest black image that shows the shape of a backbone's maps and where gradients flow."""
     info = describe_backbone(model)
     return torch.zeros(1, info.num_channels, *(info.fixed_size or (2 * info.patch_size,) * 2))
 

@@ -60,7 +60,7 @@ def find_release(model: nn.Module) -> Layout:
 
 
 def to_release_layout(model: nn.Module, layout: Layout) -> dict[str, Any]:
-    """A backbone's weights as the release's scripts read them.
+    """Lay a backbone's weights out as the release's scripts read them.
 
     Args:
         model: A backbone that `find_release` gave the layout of.

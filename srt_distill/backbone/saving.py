@@ -96,7 +96,7 @@ def save_backbone(model: nn.Module, folder: str | Path) -> None:
 
 
 def _model_args(model: nn.Module) -> dict[str, Any]:
-    """Construction arguments as remembered by `create_backbone`, or by timm for a model made elsewhere."""
+    """Return construction arguments as remembered by `create_backbone`, or by timm for a model made elsewhere."""
     remembered = vars(model).get("backbone_args", vars(model).get("_model_args", {}))
     return {key: value for key, value in remembered.items() if key not in STATED_ELSEWHERE}
 

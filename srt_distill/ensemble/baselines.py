@@ -114,7 +114,7 @@ class InterpolatedFeatures:
     mode: Interpolation = "bilinear"
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """Maps (B, C, h, w) of one pass, smoothed."""
+        """Return maps (B, C, h, w) of one pass, smoothed."""
         maps = self.extract(images)
         return tuple(
             torch.einsum(
@@ -128,7 +128,7 @@ class InterpolatedFeatures:
 
 
 def interpolate_and_pool(num_tokens: int, patch: int, mode: Interpolation) -> Float[Tensor, "n n"]:
-    """The matrix that interpolates a row of n tokens to n·p pixels and averages each p of them."""
+    """Build the matrix that interpolates a row of n tokens to n·p pixels and averages each p of them."""
     identity = torch.eye(num_tokens, dtype=torch.float64)[None, None]
     pixels = F.interpolate(identity, (num_tokens * patch, num_tokens), mode=mode, align_corners=False)
     return pixels.view(num_tokens, patch, num_tokens).mean(1)
@@ -147,7 +147,7 @@ class PooledFeatures:
     patch: int
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """Maps (B, C, H/p, W/p).
+        """Return maps (B, C, H/p, W/p).
 
         Raises:
             ValueError: If a map's stride does not divide the side.

@@ -78,7 +78,7 @@ class ViewBatches:
         return max(1, CPU_PIXELS // (num_images * height * width))
 
     def _attempt(self, extract: Extractor, chunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """The batch and its maps, or None where half of it is worth trying; what was allocated is then free again."""
+        """Run a batch; return it with its maps, or None where half of it is worth trying, with what was allocated freed."""
         try:
             batch = chunk[0] if len(chunk) == 1 else torch.cat(list(chunk))
             return batch, extract(batch)

@@ -72,7 +72,7 @@ class FineResonance:
     def bands(
         self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
-        """The maps in bands from top to bottom; all passes are made before the first.
+        """Yield the maps in bands from top to bottom; all passes are made before the first.
 
         Between bands memory holds 2d+1 maps of token rows and fine columns (B, C, h, w s), and no map of fine rows.
 
@@ -98,7 +98,7 @@ class FineResonance:
             )
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
-        """The whole maps (B, C, h s, w s), one a layer; see `bands`."""
+        """Return the whole maps (B, C, h s, w s), one per layer; see `bands`."""
         sums, patches = self._sum_columns(images, shifts)
         steps = self._row_steps(shifts)
         return tuple(
@@ -110,7 +110,7 @@ class FineResonance:
         return sorted({dy for dy, _ in (self.srt.shifts if shifts is None else shifts)})
 
     def _sum_columns(self, images: Tensor, shifts: Sequence[Shift] | None) -> tuple[list[Tensor], tuple[int, ...]]:
-        """Views of one dy, moved back along columns and averaged: (B, C, k h, w s) for the k different dy, a layer."""
+        """Move views of each dy back along columns and average them: (B, C, k h, w s) for k different dy, per layer."""
         shifts = self.srt.shifts if shifts is None else shifts
         steps, sums, patches = self._row_steps(shifts), [], ()
         srt = self.srt
@@ -139,7 +139,7 @@ class FineResonance:
         return sums, patches
 
     def _row_matrix(self, steps: list[int], sums: Tensor, patch: int) -> Tensor:
-        """Moves the rows of every dy back and adds them up: (h s, k h)."""
+        """Build what moves the rows of every dy back and adds them up: (h s, k h)."""
         rows = sums.shape[-2] // len(steps)
         blocks = [axis_matrix(dy, rows, patch, self.scale, self.srt.border, self.srt.radius) for dy in steps]
         return torch.cat(blocks, dim=1).to(sums)

@@ -20,13 +20,15 @@ from torch import Tensor
 Shift = tuple[int, int]
 """(dy, dx) in pixels."""
 
-Border = Literal["edge", "zeros", "zeros_counted", "reference"]
+Border = Literal["edge", "zeros", "zeros_counted", "reference", "circular"]
 """What lies beyond the frame, for images and for token maps alike.
 
 edge: the outermost pixel, and token, repeated (the paper's "edge-padded shift"); the weights of a token sum to 1.
 zeros: nothing, and the sum is divided by the number of shifts, so tokens at the border come out too small.
 zeros_counted: nothing, and every pixel is divided by the number of shifts that reached it (n_b of Algorithm 1).
 reference: as `zeros`, with the unshifted view counted twice: what the authors' public code computes. For parity only.
+circular: what leaves on one side comes in on the other, as if the picture were a tile. Every token then has the weight
+1 in all; for a network that ends in a mean over positions SRT equals the mean of its outputs.
 """
 
 Subset = Literal["full", "checkerboard", "grid16", "grid9"]
@@ -60,7 +62,7 @@ def grid_shifts(radius: int, border: Border = "edge") -> tuple[Shift, ...]:
 
 
 def subset_shifts(radius: int, subset: Subset) -> tuple[Shift, ...]:
-    """The shifts of a named part of the grid, in reading order.
+    """List the shifts of a named part of the grid, in reading order.
 
     Args:
         radius: d, in pixels; 0 gives the single unshifted view under every name.
@@ -128,17 +130,17 @@ def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tup
 
 
 def pad_images(images: Float[Tensor, "B C H W"], radius: int, border: Border) -> Float[Tensor, "B C H2 W2"]:
-    """Pad by `radius` pixels on every side: repeated edge pixels for "edge", zeros for the other borders."""
+    """Pad by `radius` pixels on every side: edge pixels repeated, the other side's for "circular", zeros for the rest."""
     if radius == 0:
         return images
-    mode = "replicate" if border == "edge" else "constant"
-    return F.pad(images, (radius, radius, radius, radius), mode=mode)
+    modes = {"edge": "replicate", "circular": "circular"}
+    return F.pad(images, (radius, radius, radius, radius), mode=modes.get(border, "constant"))
 
 
 def slice_view(
     padded: Float[Tensor, "B C H2 W2"], shift: Shift, margin: int, size: tuple[int, int]
 ) -> Float[Tensor, "B C H W"]:
-    """The image moved by `shift`, as a slice of the padded image: no pixel is copied.
+    """Move the image by `shift`, as a slice of the padded image: no pixel is copied.
 
     Args:
         padded: Image with `margin` more pixels on every side.
@@ -169,6 +171,8 @@ def pixel_sources(
     pixels = torch.arange(num_tokens * patch)
     last = num_tokens * patch - 1
     source = pixels + shift
+    if border == "circular":
+        source = source.remainder(last + 1)
     weight = torch.ones_like(source) if border == "edge" else (source >= 0) & (source <= last)
     weight = weight.double()
     if border == "zeros_counted":
@@ -228,7 +232,7 @@ def unshift_tokens(
         stay, move = axis_taps(step, features.shape[axis], patch, border, radius)
         shape = (-1, 1) if axis == -2 else (1, -1)
         stay, move = (weight.to(features).view(shape) for weight in (stay, move))
-        # a token rolled in from the far side always meets a weight of 0
+        # a token rolled in from the far side meets a weight of 0, but under "circular", which means it
         features = stay * features + move * features.roll(-1 if step > 0 else 1, axis)
     return features
 

@@ -8,7 +8,7 @@ mean. Which tokens a pixel sees depends on how near it is to its token's border:
 pixel differ, so at p = 16 and d = 3 there are 49 statistics to take a token, not 256.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +51,7 @@ def offset_classes(steps: Sequence[int], patch: int, scale: int) -> tuple[Int[Te
 def reduce_shifts(
     maps: Float[Tensor, "T B C h w"], shifts: Sequence[Shift], patch: int, statistic: Statistic, scale: int = 1
 ) -> Float[Tensor, "B C _hs _ws"]:
-    """A statistic over the maps of shifted views, pixel by pixel, averaged over cells; borders repeat the edge token.
+    """Take a statistic over maps of shifted views, pixel by pixel, averaged over cells; borders repeat the edge token.
 
     Args:
         maps: Of each view, still shifted.
@@ -117,7 +117,7 @@ class ShiftStatistic:
             )
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """The statistic of every layer. A map of one token, which stands for the whole image, has it taken plainly."""
+        """Take the statistic of every layer; of a map of one token, which stands for the whole image, plainly."""
         srt = self.srt
         views = list(
             shifted_maps(srt.extract, images, srt.shifts, radius=srt.radius, margin=srt.margin, batches=srt.batches)

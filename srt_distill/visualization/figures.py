@@ -25,7 +25,7 @@ def pca_figure(
     layer_names: Sequence[str],
     projections: Sequence[Projection] | None = None,
 ) -> Picture:
-    """The image and each extractor's features as colours (paper, Figs. 2 and 6).
+    """Draw the image and each extractor's features as colours (paper, Figs. 2 and 6).
 
     Args:
         picture: the image.

@@ -141,7 +141,7 @@ def visualize(
 
 
 def write_animation(path: Path, frames: Iterator[Picture], frames_per_second: float) -> list[Path]:
-    """Writes pictures as an MP4 at full size and as a GIF of at most `GIF_WIDTH` pixels, drawing each only once.
+    """Write pictures as an MP4 at full size and as a GIF of at most `GIF_WIDTH` pixels, drawing each only once.
 
     Args:
         path: destination without an ending.
@@ -189,7 +189,7 @@ def resize_to_patches(image: Image.Image, short_side: int, patch: int) -> UInt8[
 
 
 def to_tensor(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "1 3 H W"]:
-    """A picture as a batch of one."""
+    """Turn a picture into a batch of one."""
     return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
 
 
@@ -229,7 +229,7 @@ def _find_videos(sources: Sequence[Path], every: int) -> dict[str, VideoFrames]:
 
 
 def _free_name(name: str, taken: Mapping[str, object]) -> str:
-    """The name, numbered where another source already has it."""
+    """Return the name, numbered where another source already has it."""
     number = 1
     free = name
     while free in taken:

@@ -48,7 +48,7 @@ def noise_map(features: Float[Tensor, "B C h w"], single: Float[Tensor, "B C h2 
 
 
 def resizing_noise_map(single: Float[Tensor, "B C h w"], height: int, width: int) -> Float[Tensor, "B height width"]:
-    """What bilinear resizing changes in the features of one pass: the grid that Fig. 4 sets against SRT's noise.
+    """Compute what bilinear resizing changes in one pass's features: the grid that Fig. 4 sets against SRT's noise.
 
     Args:
         single: the features of one pass.
@@ -67,7 +67,7 @@ def resizing_noise_map(single: Float[Tensor, "B C h w"], height: int, width: int
 
 
 def heat_range(maps: Sequence[Float[Tensor, "*_"]]) -> float:
-    """The value shown as full brightness when several maps share one scale: the largest of their robust maxima.
+    """Find the value of full brightness when several maps share one scale: the largest of their robust maxima.
 
     Args:
         maps: non-negative values of any shape.

@@ -143,7 +143,7 @@ def _line_height(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Breaks a caption between words so that it fits a width."""
+    """Break a caption between words so that it fits a width."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:

@@ -53,7 +53,7 @@ class Projection:
         return self.unclipped(features).clamp_(0, 1)
 
     def unclipped(self, features: Float[Tensor, "*batch C h w"]) -> Float[Tensor, "*batch K h w"]:
-        """The same without clipping: linear in the features, so interpolating before or after gives the same values.
+        """Do the same without clipping: linear in the features, so interpolating before or after gives the same values.
 
         Args:
             features: maps of any resolution with the channels that the projection was fitted on.
@@ -126,7 +126,7 @@ def pca_projection(maps: Sequence[Float[Tensor, "*_ _ _ _"]], num_components: in
 
 
 def pca_rgb(maps: Sequence[Float[Tensor, "*_ _ _ _"]]) -> list[Float[Tensor, "*_ 3 _ _"]]:
-    """Shows every map as colours under one shared projection.
+    """Show every map as colours under one shared projection.
 
     Args:
         maps: (C, h, w) or (B, C, h, w) each; resolutions may differ, channels may not.

@@ -17,7 +17,7 @@ from srt_distill.visualization.panels import Picture
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Writes a picture in the format of the path's ending.
+    """Write a picture in the format of the path's ending.
 
     Args:
         path: destination, such as `.png` or `.jpg`.
@@ -28,7 +28,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def write_gif(path: Path, frames: Iterable[Picture], frames_per_second: float = 12.5) -> None:
-    """Writes an endless GIF with one palette of 256 colours a frame.
+    """Write an endless GIF with one palette of 256 colours per frame.
 
     Args:
         path: destination.
@@ -50,7 +50,7 @@ def write_gif(path: Path, frames: Iterable[Picture], frames_per_second: float = 
 
 
 def write_mp4(path: Path, frames: Iterable[Picture], frames_per_second: float = 25.0) -> None:
-    """Writes an H.264 video that browsers play; an odd side loses its last pixel row or column (4:2:0 chroma).
+    """Write an H.264 video that browsers play; an odd side loses its last pixel row or column (4:2:0 chroma).
 
     Args:
         path: destination.
@@ -77,7 +77,7 @@ def write_mp4(path: Path, frames: Iterable[Picture], frames_per_second: float = 
 
 
 def _first(frames: Iterable[Picture], path: Path) -> tuple[Picture, Iterator[Picture]]:
-    """Splits off the first frame."""
+    """Split off the first frame."""
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
