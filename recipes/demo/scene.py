@@ -94,7 +94,7 @@ def _tint(rng: np.random.Generator, strength: float) -> tuple[float, float, floa
 
 
 def _anchor(rng: np.random.Generator, photo: Float[Tensor, "3 H W"], margin: float) -> tuple[float, float]:
-    """Find the liveliest of a few random places at least `margin` pixels from the photo's border, if it is that large."""
+    """Find the liveliest of a few random places `margin` pixels or more from the photo's border, if it is that large."""
     height, width = photo.shape[1:]
     rows, columns = min(margin, height / 2), min(margin, width / 2)
     places = [(rng.uniform(rows, height - rows), rng.uniform(columns, width - columns)) for _ in range(4)]
@@ -208,7 +208,7 @@ def _sample(
 def _paint(
     shape: Shape, rows: Float[Tensor, "a b"], columns: Float[Tensor, "a b"], time: float
 ) -> tuple[Float[Tensor, "3 a b"], Float[Tensor, "a b"]]:
-    """Return an object's colours at frame positions, and a distance ratio: below 1 inside its outline, above 1 outside."""
+    """Return an object's colours at frame positions, and a distance ratio: below 1 inside the outline, else above."""
     rows, columns = _place(rows, columns, shape.pose, time)
     angle = torch.atan2(rows * shape.stretch, columns / shape.stretch)
     outline = torch.ones_like(angle)

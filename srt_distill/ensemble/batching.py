@@ -78,7 +78,7 @@ class ViewBatches:
         return max(1, CPU_PIXELS // (num_images * height * width))
 
     def _attempt(self, extract: Extractor, chunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """Run a batch; return it with its maps, or None where half of it is worth trying, with what was allocated freed."""
+        """Run a batch; return it and its maps, or None where half of it is worth trying (all is freed then)."""
         try:
             batch = chunk[0] if len(chunk) == 1 else torch.cat(list(chunk))
             return batch, extract(batch)
