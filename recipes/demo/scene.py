@@ -94,7 +94,7 @@ def _tint(rng: np.random.Generator, strength: float) -> tuple[float, float, floa
 
 
 def _anchor(rng: np.random.Generator, photo: Float[Tensor, "3 H W"], margin: float) -> tuple[float, float]:
-    """Find the liveliest of a few random places `margin` pixels or more from the photo's border, if it is that large."""
+    """Find the liveliest of a few random places `margin` or more pixels off the photo's border, if it is that large."""
     height, width = photo.shape[1:]
     rows, columns = min(margin, height / 2), min(margin, width / 2)
     places = [(rng.uniform(rows, height - rows), rng.uniform(columns, width - columns)) for _ in range(4)]
