@@ -4,85 +4,104 @@ from pathlib import Path
 
 from PIL import Image
 
-from srt_distill.data.listing import PackedNames, find_files
+from srt_distill.data.listing import PackedNames, find_pictures, list_frames
+from srt_distill.data.lists import read_lines, read_names, table_format
 from srt_distill.data.source import ImageSource
-from srt_distill.images import open_rgb
+from srt_distill.images import MAX_PIXELS, read_image
 
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
-    *(".gif", ".jp2", ".ppm", ".pgm", ".avif"),
-)
-"""File endings taken for images, in any case. Of an animation the first frame is read."""
+NUM_TRIED = 16  # lines of a list that are looked for on disk before it is taken for a list of paths
 
 
 class _ImageFiles(ImageSource):
     """Image files below one folder; how they were listed is the subclass's business."""
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
+    def __init__(self, folder: Path, names: list[str], bit_depth: int | None, max_pixels: int) -> None:
         self._folder = folder
         self._names = PackedNames(names)
+        self._bit_depth = bit_depth
+        self._max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self._names)
 
     def load(self, index: int) -> Image.Image:
-        """The image, upright and in RGB."""
+        """Decode an image, upright and in RGB."""
         name = self.name(index)
-        return open_rgb(self._folder / name, name)
+        return read_image(self._folder / name, name, bit_depth=self._bit_depth, max_pixels=self._max_pixels)
 
     def name(self, index: int) -> str:
-        """The path as listed."""
+        """Return the path as listed."""
         return self._names[index]
 
 
 class ImageFolder(_ImageFiles):
-    """All images in a folder, sorted by path.
+    """All images in a folder, in natural order of their paths (2 before 10).
 
-    The index is built from directory listings alone. It holds the relative path's length plus 8 bytes an image.
+    The index is built from directory listings alone, but for files whose ending does not say what they are. It holds
+    the relative path's length plus 8 bytes per image.
 
     Args:
         root: the folder.
         recursive: whether folders below count too.
+        bit_depth: bits of pixels stored in 16 or 32, where they do not fill them; null infers it from each image.
+        max_pixels: the largest image that is decoded; it takes 4 bytes of memory per pixel and loader process.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
         NotADirectoryError: If it is a file.
+        PermissionError: If it may not be listed.
     """
 
-    def __init__(self, root: str | Path, recursive: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        recursive: bool = True,
+        bit_depth: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         root = Path(root)
-        names = find_files(root, IMAGE_EXTENSIONS, recursive)
+        names = find_pictures(root, recursive)
         if not names:
             where = "here and in all folders below" if recursive else "not in folders below: recursive is off"
             raise FileNotFoundError(
-                f"no image in {root} (looked for {', '.join(IMAGE_EXTENSIONS)}, {where}); check the path"
+                f"no image in {root} (looked for .jpg, .png and the like, and into files of unknown endings, "
+                f"{where}); check the path"
             )
-        super().__init__(root, names)
+        super().__init__(root, names, bit_depth, max_pixels)
 
 
 class FileList(_ImageFiles):
-    """The images a text file names, one path a line, in its order.
+    """The images a text file names, one path per line, in its order.
 
-    Paths are relative to the list's folder, or absolute; blank lines are passed over. The files are not looked at until
-    they are loaded: one that is missing counts as unreadable.
+    Paths are relative to the list's folder, or absolute. Text of any encoding and line ending is read; blank lines and
+    those that begin with # are passed over, quotes around a line fall away (see `data.lists`). Images are not looked at
+    until they are loaded: one that is missing counts as unreadable.
 
     Args:
-        path: the text file, UTF-8.
+        path: the text file.
+        bit_depth: bits of pixels stored in 16 or 32, where they do not fill them; null infers it from each image.
+        max_pixels: the largest image that is decoded; it takes 4 bytes of memory per pixel and loader process.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it names no image.
+        ValueError: If it names no image, or is a table.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, bit_depth: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"file list {path} does not exist; give a text file with one image path a line")
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+            raise FileNotFoundError(f"file list {path} does not exist; give a text file with one image path per line")
+        names = read_lines(path)
         if not names:
-            raise ValueError(f"file list {path} names no image; write one image path a line, relative to {path.parent}")
-        super().__init__(path.parent, names)
+            raise ValueError(
+                f"file list {path} names no image; write one image path per line, relative to {path.parent}"
+            )
+        if not any(_exists(path.parent / name) for name in names[:NUM_TRIED]) and (format := table_format(names)):
+            raise ValueError(
+                f"file list {path} looks like {format} (it begins with {names[0][:80]!r}, which is no file); write one "
+                "image path per line and nothing else"
+            )
+        super().__init__(path.parent, names, bit_depth, max_pixels)
 
 
 class DavisFrames(_ImageFiles):
@@ -96,12 +115,23 @@ class DavisFrames(_ImageFiles):
         year: edition of the lists.
         resolution: folder below JPEGImages/.
 
+        bit_depth: bits of pixels stored in 16 or 32, where they do not fill them; null infers it from each image.
+        max_pixels: the largest image that is decoded; it takes 4 bytes of memory per pixel and loader process.
+
     Raises:
         FileNotFoundError: If the root, the list, or a listed sequence's frames are missing.
-        ValueError: If the list is empty.
+        ValueError: If the list is empty or leads out of the root, or a frame is there in two formats.
     """
 
-    def __init__(self, root: str | Path, split: str = "train", year: str = "2017", resolution: str = "480p") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        year: str = "2017",
+        resolution: str = "480p",
+        bit_depth: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         root = Path(root)
         lists = root / "ImageSets" / year
         path = lists / f"{split}.txt"
@@ -110,14 +140,18 @@ class DavisFrames(_ImageFiles):
         if not path.is_file():
             available = ", ".join(sorted(found.stem for found in lists.glob("*.txt"))) or "none"
             raise FileNotFoundError(f"split list {path} does not exist; splits of {year} found there: {available}")
-        sequences = path.read_text(encoding="utf-8").split()
-        if not sequences:
-            raise ValueError(f"split list {path} names no sequence; write one sequence name a line")
         frames = root / "JPEGImages" / resolution
         names = []
-        for sequence in sequences:
-            found = find_files(frames / sequence, IMAGE_EXTENSIONS, recursive=False)
+        for sequence in read_names(path):
+            found = list_frames(frames / sequence)
             if not found:
                 raise FileNotFoundError(f"no frame of sequence {sequence} in {frames / sequence}; unpack it there")
-            names += [f"{sequence}/{name}" for name in found]
-        super().__init__(frames, names)
+            names += [f"{sequence}/{frame.name}" for frame in found]
+        super().__init__(frames, names, bit_depth, max_pixels)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a path can be, or with a zero byte in it
+        return False

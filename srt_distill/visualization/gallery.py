@@ -24,7 +24,7 @@ from torch import Tensor
 from srt_distill.data.files import ImageFolder
 from srt_distill.data.video import VIDEO_EXTENSIONS, VideoFrames
 from srt_distill.extractor import Extractor
-from srt_distill.images import Normalization, open_rgb
+from srt_distill.images import Normalization, read_image
 from srt_distill.visualization.figures import Maps, fit_projections, noise_figure, pca_figure, resizing_figure
 from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture
 from srt_distill.visualization.writers import write_gif, write_mp4, write_picture
@@ -211,7 +211,7 @@ def _find_images(sources: Sequence[Path]) -> dict[str, Callable[[], Image.Image]
         elif source.suffix.lower() in VIDEO_EXTENSIONS:
             continue
         elif source.is_file():
-            entries = [(Path(source.name), partial(open_rgb, source, source.name))]
+            entries = [(Path(source.name), partial(read_image, source, source.name))]
         else:
             raise FileNotFoundError(f"no image, folder or video at {source}; check the path")
         for path, load in entries:
