@@ -210,3 +210,57 @@ def interpolate_literally(features, patch, mode):
     """Features (B, C, h, w) interpolated to pixels, and every cell of pixels averaged."""
     size = features.shape[-2] * patch, features.shape[-1] * patch
     return F.avg_pool2d(F.interpolate(features, size, mode=mode, align_corners=False), patch)
+
+
+# ---------------------------------------------------------------- other averages: scales, wide shifts, second order
+
+
+def area_weights_by_counting(num_given, num_wanted):
+    """Shares by counting: a line of num_given x num_wanted pixels, cut into either number of equal cells."""
+    weights = np.zeros((num_wanted, num_given))
+    for pixel in range(num_given * num_wanted):
+        weights[pixel // num_given, pixel // num_wanted] += 1 / num_given
+    return weights
+
+
+def wide_mean_per_pixel(extract, image, shifts, patch, border):
+    """Mean over shifts of any length with loops over pixels; "counted" divides by the views that show a pixel's token.
+
+    image: (3, H, W) array; extract: (3, H, W) array -> (C, h, w) array. Counts are of pixels, pooled before dividing.
+    """
+    _, height, width = image.shape
+
+    def source(y, x):
+        if border == "circular":
+            return y % height, x % width
+        return min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+
+    total = count = None
+    for dy, dx in shifts:
+        moved = np.zeros_like(image)
+        for y in range(height):
+            for x in range(width):
+                sy, sx = source(y - dy, x - dx)
+                moved[:, y, x] = image[:, sy, sx]
+        tokens = extract(moved)
+        if total is None:
+            total, count = np.zeros((tokens.shape[0], height, width)), np.zeros((height, width))
+        for y in range(height):
+            for x in range(width):
+                if border == "counted" and not (0 <= y + dy < height and 0 <= x + dx < width):
+                    continue
+                sy, sx = source(y + dy, x + dx)
+                total[:, y, x] += tokens[:, sy // patch, sx // patch]
+                count[y, x] += 1
+    cells = (height // patch, patch, width // patch, patch)
+    return total.reshape(-1, *cells).mean((2, 4)) / count.reshape(cells).mean((1, 3))
+
+
+def project_out_literally(features, black, num_directions):
+    """Features (C, N) less their components along the leading left singular vectors of unit, centred tokens (C, N)."""
+    unit = black / np.linalg.norm(black, axis=0)
+    directions = np.linalg.svd(unit - unit.mean(1, keepdims=True), full_matrices=False)[0][:, :num_directions]
+    result = features.copy()
+    for direction in directions.T:
+        result -= np.outer(direction, direction @ result)
+    return result

@@ -130,7 +130,7 @@ def draw_shifts(radius: int, num_shifts: int, generator: torch.Generator) -> tup
 
 
 def pad_images(images: Float[Tensor, "B C H W"], radius: int, border: Border) -> Float[Tensor, "B C H2 W2"]:
-    """Pad by `radius` pixels on every side: edge pixels repeated, the other side's for "circular", zeros for the rest."""
+    """Pad by `radius` pixels a side: with edge pixels for "edge", the other side's for "circular", else zeros."""
     if radius == 0:
         return images
     modes = {"edge": "replicate", "circular": "circular"}

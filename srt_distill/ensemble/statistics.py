@@ -1,4 +1,4 @@
-"""Median and variance over shifts: what the mean of SRT leaves out.
+"""Median and variance over shifts: what the mean of SRT leaves out, and how far a token is to be trusted.
 
 Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, T shifts, s cells a token and axis.
 
@@ -6,6 +6,11 @@ A pixel of the image sees, under each of the T shifts, one token of the shifted 
 over these T values, pixel by pixel, and then averaged over the pixels of a cell, exactly as Algorithm 1 does with the
 mean. Which tokens a pixel sees depends on how near it is to its token's border: along an axis at most 2d+1 kinds of
 pixel differ, so at p = 16 and d = 3 there are 49 statistics to take a token, not 256.
+
+Second-order statistics can be "a weight for adaptive regularization" (paper, introduction; without a formula). Here
+that is one number per token, the variance of its pooled maps over shifts summed over channels, taken in the same
+passes as the mean (`ShiftVariance`), a weight made of it (`confidence`), and features regularised by it
+(`ConfidentResonance`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +18,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from srt_distill.ensemble.mean import StochasticResonance, shifted_maps
+from srt_distill.ensemble.mean import StochasticResonance, aligned_maps, shifted_maps
 from srt_distill.ensemble.shifts import Shift, check_cells
 
 Statistic = Literal["median", "variance"]
@@ -130,3 +136,103 @@ class ShiftStatistic:
             else:
                 reduced.append(reduce_shifts(maps, srt.shifts, patch, self.statistic, self.scale))
         return tuple(reduced)
+
+
+def mean_and_variance(
+    aligned: Iterator[tuple[Tensor, ...]],
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Stream the mean over views and the variance summed over channels (Welford), in the maps' fp32.
+
+    Args:
+        aligned: For each view one map (B, C, h, w) per layer, in its place.
+
+    Returns:
+        Means (B, C, h, w), and population variances (B, 1, h, w): mean over views of the squared distance to the mean.
+    """
+    mean = next(aligned)
+    spread = tuple(torch.zeros_like(layer[:, :1]) for layer in mean)
+    num_views = 1
+    for maps in aligned:
+        num_views += 1
+        before = mean
+        mean = tuple(torch.lerp(m, g, 1 / num_views) for m, g in zip(before, maps, strict=True))
+        spread = tuple(
+            s + ((g - old) * (g - new)).sum(1, keepdim=True)
+            for s, g, old, new in zip(spread, maps, before, mean, strict=True)
+        )
+    return mean, tuple(s / num_views for s in spread)
+
+
+@dataclass(frozen=True)
+class ShiftVariance:
+    """Variance over shifts of every token, itself an extractor: images (B, 3, H, W) to maps (B, 1, h, w).
+
+    Of the pooled maps, moved back: what is left of a token's disagreement with itself after Eq. 2; none at radius 0.
+    Unlike `ShiftStatistic` it needs no more memory than the mean.
+
+    Attributes:
+        srt: Which shifts of which extractor. Borders filled with zeros fake a variance; "edge" does not.
+    """
+
+    srt: StochasticResonance
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """Give one map (B, 1, h, w) per layer."""
+        return _statistics(self.srt, images)[1]
+
+
+def confidence(variance: Float[Tensor, "B 1 h w"]) -> Float[Tensor, "B 1 h w"]:
+    """Make a weight of each token's variance: 1 / (1 + v / median v), one half for the median token of its image.
+
+    The form is a choice of ours. Where all variances are zero, as at radius 0, all weights are 1.
+
+    Args:
+        variance: Not negative.
+    """
+    median = variance.flatten(1).median(dim=1).values.view(-1, 1, 1, 1)
+    return torch.where(median > 0, 1 / (1 + variance / median.clamp(min=torch.finfo(variance.dtype).tiny)), 1.0)
+
+
+@dataclass(frozen=True)
+class ConfidentResonance:
+    """SRT whose uncertain tokens lean on their neighbours, itself an extractor: (B, 3, H, W) to (B, C, h, w).
+
+    A token x of confidence c becomes c x + (1 - c) times the mean of the 3 x 3 tokens round it, weighted by *their*
+    confidence: adaptive regularisation by second-order statistics, at no further pass. Radius 0 changes nothing.
+
+    Attributes:
+        srt: Which shifts of which extractor.
+    """
+
+    srt: StochasticResonance
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """Give one map (B, C, h, w) per layer; a token for the whole image is the mean."""
+        means, variances = _statistics(self.srt, images)
+        return tuple(lean_on_neighbours(m, confidence(v)) for m, v in zip(means, variances, strict=True))
+
+
+def lean_on_neighbours(
+    features: Float[Tensor, "B C h w"], weight: Float[Tensor, "B 1 h w"]
+) -> Float[Tensor, "B C h w"]:
+    """Mix each token with the weighted mean of the 3 x 3 tokens round it, the more so the lower its own weight.
+
+    Args:
+        features: A map.
+        weight: Of each token, above 0 and at most 1; 1 leaves the token as it is.
+    """
+    around = F.avg_pool2d(features * weight, 3, 1, 1) / F.avg_pool2d(weight, 3, 1, 1)
+    return weight * features + (1 - weight) * around
+
+
+def _statistics(srt: StochasticResonance, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    views = aligned_maps(
+        srt.extract,
+        images,
+        srt.shifts,
+        radius=srt.radius,
+        border=srt.border,
+        margin=srt.margin,
+        batches=srt.batches,
+    )
+    return mean_and_variance(views)

@@ -22,7 +22,7 @@ def test_flip_mean_equals_the_loop(rows, columns, seed):
 
 def test_the_flip_is_its_own_inverse_on_images_and_maps():
     images = torch.randn(2, 3, 8, 12)
-    assert torch.equal(HORIZONTAL_FLIP.undo(HORIZONTAL_FLIP.transform(images)), images)
+    assert torch.equal(HORIZONTAL_FLIP.undo(HORIZONTAL_FLIP.transform(images), (8, 12)), images)
     assert not torch.equal(HORIZONTAL_FLIP.transform(images), images)
 
 
@@ -50,7 +50,7 @@ def test_flips_and_shifts_go_together():
 
 def test_half_precision_maps_are_averaged_in_fp32_and_other_pairs_are_taken():
     images = torch.randn(1, 3, 16, 24)
-    upside_down = Perturbation(lambda x: x.flip(-2), lambda x: x.flip(-2))
+    upside_down = Perturbation(lambda x: x.flip(-2), lambda maps, _: maps.flip(-2))
     extract = PatchEmbedding(8, dtype=torch.float32)
     mean = PerturbationMean(lambda x: tuple(m.bfloat16() for m in extract(x)), (HORIZONTAL_FLIP, upside_down))
     exact = (extract(images)[0] + extract(images.flip(-1))[0].flip(-1) + extract(images.flip(-2))[0].flip(-2)) / 3

@@ -7,8 +7,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srt_distill.ensemble import FineResonance, StochasticResonance
-from srt_distill.ensemble.statistics import ShiftStatistic, offset_classes
+from srt_distill.ensemble import (
+    ConfidentResonance,
+    FineResonance,
+    ShiftVariance,
+    StochasticResonance,
+    aligned_maps,
+    confidence,
+)
+from srt_distill.ensemble.statistics import ShiftStatistic, lean_on_neighbours, offset_classes
 from tests.ensemble.test_mean import PatchEmbedding
 from tests.oracles import shifts_per_pixel
 
@@ -97,3 +104,39 @@ def test_what_has_no_statistic_is_refused():
         ShiftStatistic(StochasticResonance(PatchEmbedding(8), 1), "median", 3)(torch.zeros(1, 3, 16, 16).double())
     with pytest.raises(ValueError, match="shift 8 is not smaller than the patch side 8"):
         ShiftStatistic(StochasticResonance(PatchEmbedding(8), 8), "median")(torch.zeros(1, 3, 16, 16).double())
+
+
+@given(st.integers(1, 3), st.sampled_from([(2, 2), (2, 3)]), st.integers(0, 99))
+@settings(deadline=None, max_examples=15)
+def test_streamed_variance_is_the_mean_squared_distance_to_srt(radius, grid, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(2, 3, grid[0] * 8, grid[1] * 8, generator=generator, dtype=torch.float64)
+    srt = StochasticResonance(PatchEmbedding(8), radius)
+    (ours,) = ShiftVariance(srt)(images)
+    views = torch.stack([maps[0] for maps in aligned_maps(srt.extract, images, srt.shifts, radius=radius)])
+    literal = (views - views.mean(0)).square().mean(0).sum(1, keepdim=True)
+    assert torch.allclose(ours, literal, atol=1e-12) and ours.shape == (2, 1, *grid)
+
+
+def test_without_shifts_nothing_varies_and_all_is_trusted():
+    images = torch.randn(1, 3, 16, 24)
+    srt = StochasticResonance(PatchEmbedding(8, dtype=torch.float32), 0)
+    (variance,) = ShiftVariance(srt)(images)
+    assert torch.equal(variance, torch.zeros(1, 1, 2, 3))
+    assert torch.equal(confidence(variance), torch.ones(1, 1, 2, 3))
+    assert torch.equal(ConfidentResonance(srt)(images)[0], srt(images)[0])
+
+
+def test_confidence_is_a_half_at_the_median_and_falls_with_variance():
+    weights = confidence(torch.tensor([[[[0.0, 1.0, 2.0, 4.0, 6.0]]]]))
+    assert torch.allclose(weights, torch.tensor([[[[1, 2 / 3, 1 / 2, 1 / 3, 1 / 4]]]]))
+
+
+def test_an_uncertain_token_leans_on_its_trusted_neighbours():
+    features, weight = torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, 3)
+    features[0, 0, 1, 1], weight[0, 0, 1, 1] = 9.0, 0.25
+    ours = lean_on_neighbours(features, weight)
+    around = 9 * 0.25 / 8.25
+    assert ours[0, 0, 1, 1].item() == pytest.approx(0.25 * 9 + 0.75 * around)
+    ours[0, 0, 1, 1] = 0
+    assert torch.equal(ours, torch.zeros(1, 1, 3, 3))
