@@ -1,122 +1,77 @@
-"""`srt-distill evaluate`: any backbone on DAVIS label propagation.
+"""`srt-distill evaluate`: any backbone on any task.
 
 Shape legend: none.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import auto_cli
+from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
+from srt_distill.commands.parsing import CommandParser
+from srt_distill.comparison import Baseline, Comparison, baseline_over, load_model, under_srt
+from srt_distill.comparison import evaluate as evaluate_candidate
+from srt_distill.ensemble.options import SRTOptions
+from srt_distill.tasks import Task
 
-from srt_distill.backbone import BackboneOptions, PositionEmbedding
-from srt_distill.backbone.execution import AttentionKernel, Precision, compile_blocks
-from srt_distill.comparison.baseline_candidates import Baseline, make_baseline
-from srt_distill.comparison.candidates import (
-    PLAIN,
-    Averaging,
-    Features,
-    Normalization,
-    Variant,
-    choose_device,
-    choose_normalization,
-    make_method,
-)
-from srt_distill.ensemble import ViewsPerBatch
-from srt_distill.ensemble.shifts import Border, Subset
-from srt_distill.runs import open_backbone
-from srt_distill.tasks.davis.evaluation import evaluate_davis
+SINGLE_PASS = SRTOptions(radius=0)
 
 
 def evaluate(
-    backbone: str,
-    data: Path,
+    backbone: BackboneOptions,
     output: Path,
-    weights: str | None = None,
-    position_embedding: PositionEmbedding = "timm",
-    layer: int | str = -1,
-    norm: bool = True,
-    shift_radius: int = 0,
-    border: Border = "edge",
-    shift_subset: Subset = "full",
-    statistic: Averaging = "mean",
-    grid_scale: int = 1,
-    flip: bool = False,
-    views_per_batch: ViewsPerBatch = 1,
-    precision: Precision = "float32",
-    attention: AttentionKernel = "auto",
-    compile: bool = False,
+    tasks: Sequence[Task],
+    features: FeatureOptions = FeatureOptions(),
+    srt: SRTOptions = SINGLE_PASS,
+    execution: ExecutionOptions = ExecutionOptions(),
     baseline: Baseline | None = None,
     token_stride: int | None = None,
-    normalization: Normalization = "auto",
-    device: str = "auto",
-    **protocol: Any,
-) -> None:
-    """Score a backbone on DAVIS semi-supervised video object segmentation by label propagation.
+    progress: bool = True,
+) -> Comparison:
+    """Score a backbone, in one pass or under SRT, on every task whose data is named.
 
-    The first mask is carried from frame to frame along the similarity of features alone: no training, no head.
-    Writes palette masks, the two official CSV tables and results.json. A sequence finished under the same settings is
-    not computed again. The protocol is DINO's, which the paper follows; every number of it is an option.
+    Writes results.json and what each task writes (of DAVIS palette masks and the two official tables). What is finished
+    under the same settings is not judged again.
 
     Args:
-        backbone: A run folder or .ckpt (its student), an exported folder, `local-dir:`, `hf-hub:` or a timm model name.
-        data: DAVIS folder with JPEGImages, Annotations and ImageSets.
-        output: Folder for masks and tables.
-        weights: Weights file for a timm model name: .safetensors, or .pth incl. DINO, DINOv2, MAE and DeiT releases.
-        position_embedding: `timm` or, to reproduce DINO's numbers, `dino`.
-        layer: Block whose features are used, 0-based, negative from the end; `8:key` (or query, value) for a facet.
-        norm: Apply the final norm.
-        shift_radius: d of SRT in pixels, (2d+1)² passes a frame; 0 is the single pass.
-        border: What lies beyond the frame under SRT.
-        shift_subset: Which of the (2d+1)² shifts SRT averages: `full`, or with fewer passes (at radius 3)
-            `checkerboard` (25), `grid16` (16) or `grid9` (9).
-        statistic: Of the shifted views: `mean` (SRT), `median` or `variance`, pixel by pixel before pooling.
-        grid_scale: Cells a token and axis that SRT is pooled onto, from 1 (tokens) to the patch side (pixels).
-        flip: Average every pass under SRT with that of the mirrored view, at twice the passes.
-        views_per_batch: Shifted views that go through the backbone together; `auto` finds what fits into memory.
-        precision: Format of the backbone's multiplications; features under `bfloat16` agree to about 1%.
-        attention: Kernel that computes attention, of those that torch has for the device: `auto` leaves it to torch.
-        compile: Compile the backbone's blocks: a minute more at the start, fewer seconds a frame.
+        backbone: The model.
+        output: Folder for the results.
+        tasks: Tasks on their data.
+        features: Which features are judged where a task does not name layers.
+        srt: What SRT averages; by default the single pass.
+        execution: How the model is run.
         baseline: What the paper compares SRT with, in its place; ensembles take as many passes as SRT would.
         token_stride: Pixels between overlapping tokens; half the patch by default.
-        normalization: `auto` uses DINO's constants where the model's own mean and std are ImageNet's, else the model's.
-        device: `auto`, `cpu`, `cuda`, …
-        protocol: The remaining options of `evaluate_davis`.
+        progress: Show progress bars.
     """
-    variant = Variant(statistic, grid_scale, flip)
-    if baseline is not None and variant != PLAIN:
+    if baseline is not None and (srt.statistic, srt.grid, srt.flip) != ("mean", 1, False):
         raise ValueError(
-            f"baseline {baseline} with{variant.name}: statistic, grid_scale and flip are of SRT, in whose place a "
-            "baseline stands; leave them or the baseline out"
+            f"baseline {baseline} with {srt.name}: statistic, grid and flip are of SRT, in whose place a baseline "
+            "stands; leave them or the baseline out"
         )
-    where = choose_device(device)
-    model = open_backbone(BackboneOptions(backbone, weights, position_embedding))
-    if compile:
-        compile_blocks(model)
-    features = Features(layer, norm, shift_radius, border, shift_subset, precision, attention)
-    mean, std = choose_normalization(model, normalization)
-    if baseline is None:
-        method = make_method(backbone, model, features, views_per_batch=views_per_batch, device=where, variant=variant)
-    else:
-        method = make_baseline(baseline, model, features, mean=mean, std=std, token_stride=token_stride, device=where)
-    result = evaluate_davis(
-        method.extract,
-        data,
-        output,
-        mean=mean,
-        std=std,
-        fingerprint=method.fingerprint,
-        output_shifts=method.output_shifts,
-        device=where,
-        **protocol,
-    )
-    width = max(len(sequence.name) for sequence in result.sequences)
-    print(f"{'sequence':<{width}}  J&F-Mean  J-Mean  F-Mean")
-    for name, scores in [*((s.name, s.scores) for s in result.sequences), ("all objects", result.scores)]:
-        print(f"{name:<{width}}  {scores['J&F-Mean']:8.4f}  {scores['J-Mean']:.4f}  {scores['F-Mean']:.4f}")
-    print(f"{method.passes} passes a frame; masks and tables in {output}")
+    model = load_model(backbone, features, execution)
+    candidate = under_srt(backbone.name, model, srt)
+    if baseline is not None:
+        candidate = baseline_over(model, baseline, srt, token_stride)
+    comparison = evaluate_candidate(candidate, tasks, output, progress=progress)
+    for result in comparison.tasks:
+        print_scores(comparison, result.info.name)
+    print(f"passes per image: {candidate.passes}; results in {output}")
+    return comparison
+
+
+def print_scores(comparison: Comparison, task: str, num_scores: int = 3) -> None:
+    """Print the first scores of a task, of every item and of all."""
+    result = next(result for result in comparison.tasks if result.info.name == task)
+    names = [score.name for score in result.info.scores[:num_scores]]
+    row = result.rows[0]
+    lines = [*row.by_item.items()] if len(result.items) <= 60 else []
+    lines.append((f"all {len(result.items)} {result.info.item}s", row.scores))
+    width = max(len(task), *(len(name) for name, _ in lines))
+    print(f"{task:<{width}}  " + "  ".join(names))
+    for name, scores in lines:
+        print(f"{name:<{width}}  " + "  ".join(f"{scores[score]:{len(score)}.4f}" for score in names))
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the command line and evaluate."""
-    auto_cli(evaluate, args=list(arguments), as_positional=False, prog="srt-distill evaluate")
+    evaluate(**CommandParser("evaluate", evaluate).read(arguments))

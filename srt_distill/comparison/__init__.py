@@ -1,1 +1,46 @@
-"""Candidates on tasks, side by side: one answer."""
+"""Candidates on tasks, side by side: one answer, with its intervals, costs and pictures."""
+
+from srt_distill.comparison.candidates import (
+    STUDENT,
+    TEACHER,
+    Baseline,
+    Lineup,
+    Model,
+    baseline_over,
+    choose_device,
+    load_model,
+    open_candidates,
+    prepare_model,
+    require_maps,
+    single_pass,
+    under_srt,
+    wrap_srt,
+)
+from srt_distill.comparison.compare import compare, evaluate
+from srt_distill.comparison.report import log_comparison, render_markdown
+from srt_distill.comparison.rows import Comparison, Cost, Row, TaskResult
+
+__all__ = [
+    "STUDENT",
+    "TEACHER",
+    "Baseline",
+    "Comparison",
+    "Cost",
+    "Lineup",
+    "Model",
+    "Row",
+    "TaskResult",
+    "baseline_over",
+    "choose_device",
+    "compare",
+    "evaluate",
+    "load_model",
+    "log_comparison",
+    "open_candidates",
+    "prepare_model",
+    "render_markdown",
+    "require_maps",
+    "single_pass",
+    "under_srt",
+    "wrap_srt",
+]

@@ -1,86 +1,266 @@
-"""What `evaluate` and `compare` share: a backbone's features of one layer, in one pass or under SRT.
+"""From models and options to candidates: the single pass, SRT, the baselines of the paper's tables, a student.
 
 Shape legend: B images, C channels, H W pixels, h w tokens.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
-from srt_distill.backbone.execution import AttentionKernel, Precision, run_with
-from srt_distill.backbone.layers import parse_layer
-from srt_distill.comparison.rows import Method
-from srt_distill.ensemble import (
-    FineResonance,
-    PerturbationMean,
-    ShiftStatistic,
-    StochasticResonance,
-    ViewsPerBatch,
+from srt_distill.backbone import (
+    BackboneInfo,
+    FeatureExtractor,
+    backbone_normalization,
+    classifier,
+    describe_backbone,
+    hash_weights,
+    overlap_tokens,
 )
-from srt_distill.ensemble.shifts import Border, Subset, check_radius
+from srt_distill.backbone.execution import compile_blocks, run_with
+from srt_distill.backbone.layers import parse_layer
+from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
+from srt_distill.ensemble import FineResonance, PerturbationMean, ShiftStatistic, StochasticResonance
+from srt_distill.ensemble.baselines import (
+    InterpolatedFeatures,
+    Interpolation,
+    NaiveEnsemble,
+    PooledFeatures,
+    ShiftedViews,
+)
+from srt_distill.ensemble.options import SRTOptions
+from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
-from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
+from srt_distill.runs import open_backbone
+from srt_distill.tasks import Candidate
 
-Normalization = Literal["auto", "model", "dino"]
-Averaging = Literal["mean", "median", "variance"]
-"""What is taken over shifted views: SRT's mean, or a `srt_distill.ensemble.Statistic`."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
+TEACHER, STUDENT = "teacher", "student"
 
-
-@dataclass(frozen=True)
-class Features:
-    """Which features are scored.
-
-    Attributes:
-        layer: Block, 0-based, negative from the end, with an optional facet: `8:key`.
-        norm: Apply the final norm.
-        shift_radius: d of SRT, in pixels; 0 is the single pass.
-        border: What lies beyond the frame.
-        shift_subset: Which shifts of the grid are averaged.
-        precision: Format of the backbone's multiplications.
-        attention: Kernel of its attention.
-    """
-
-    layer: int | str
-    norm: bool
-    shift_radius: int
-    border: Border
-    shift_subset: Subset = "full"
-    precision: Precision = "float32"
-    attention: AttentionKernel = "auto"
+Baseline = Literal[
+    "naive_ensemble", "overlapping_tokens", "overlapping_tokens_pooled", "output_ensemble", "bilinear", "bicubic"
+]
+"""naive_ensemble: mean features of colour-jittered copies, as many as SRT has passes (Table 1).
+overlapping_tokens: one pass with a smaller patch stride, on the finer grid that it gives (Table 1).
+overlapping_tokens_pooled: the same averaged back onto the usual grid.
+output_ensemble: SRT's views, but the outputs made of them are averaged instead of features ("OE").
+bilinear, bicubic: one pass, interpolated to pixels and pooled back (Table 8).
+"""
 
 
 @dataclass(frozen=True)
-class Variant:
-    """What SRT is, if not the mean over shifts on the token grid.
+class Model:
+    """A backbone with what all candidates over it share.
 
     Attributes:
-        statistic: Over the shifts: `mean`, `median` or `variance`.
-        grid_scale: s, cells a token and axis; up to the patch side.
-        flip: Average every pass with that of the mirrored view.
+        module: The backbone, on its device.
+        features: Which features are judged where a task does not name layers.
+        execution: How it is run.
+        info: Its description.
     """
 
-    statistic: Averaging = "mean"
-    grid_scale: int = 1
-    flip: bool = False
+    module: nn.Module
+    features: FeatureOptions
+    execution: ExecutionOptions
+    info: BackboneInfo
 
-    @property
-    def name(self) -> str:
-        """What a table adds to the name of SRT, such as " median, grid x4, flips"; nothing for the mean on tokens."""
-        words = [self.statistic] * (self.statistic != "mean")
-        words += [f"grid x{self.grid_scale}"] * (self.grid_scale != 1) + ["flips"] * self.flip
-        return " " * bool(words) + ", ".join(words)
+    def read(self, layers: Sequence[int | str], norm: bool) -> Extractor:
+        """Read the single pass at some layers."""
+        extract = FeatureExtractor(self.module, tuple(layers), norm=norm)
+        return run_with(extract, self.execution.precision, self.execution.attention)
+
+    def candidate(
+        self,
+        name: str,
+        wrap: Callable[[Extractor], Extractor],
+        passes: int = 1,
+        **details: Any,
+    ) -> Candidate:
+        """Make a candidate over this model.
+
+        Args:
+            name: Of its rows.
+            wrap: Makes the features of the single pass's.
+            passes: Forward passes per image.
+            details: What tells it from other candidates over the same model, as plain data.
+        """
+        execution = {"precision": self.execution.precision, "attention": self.execution.attention}
+        identity = {"architecture": self.info.name, "weights": hash_weights(self.module)}
+        return Candidate(
+            name=name,
+            extract=wrap(self.read((self.features.layer,), self.features.norm)),
+            normalization=backbone_normalization(self.module),
+            passes=passes,
+            num_parameters=self.info.num_parameters,
+            fingerprint={**identity, **asdict(self.features), **execution, **details},
+            device=next(self.module.parameters()).device,
+            read=lambda layers, norm: wrap(self.read(layers, norm)),
+            classify=classifier(self.module),
+        )
 
 
-PLAIN = Variant()
+def load_model(options: BackboneOptions, features: FeatureOptions, execution: ExecutionOptions) -> Model:
+    """Load a backbone for judging.
+
+    Raises:
+        ValueError: If the name, weights, layer or device fit nothing; see `srt_distill.runs.open_backbone`.
+        FileNotFoundError: If a folder is neither a run nor an export.
+    """
+    require_maps([features.layer])
+    device = choose_device(execution.device)
+    return prepare_model(open_backbone(options), features, replace(execution, device=str(device)))
+
+
+def prepare_model(module: nn.Module, features: FeatureOptions, execution: ExecutionOptions) -> Model:
+    """Make a backbone at hand ready for judging: on its device, compiled if asked."""
+    module = module.to(choose_device(execution.device))
+    if execution.compile:
+        compile_blocks(module)
+    FeatureExtractor(module, (features.layer,), norm=features.norm)  # refuses a layer that the model lacks
+    return Model(module, features, execution, describe_backbone(module))
+
+
+def single_pass(name: str, model: Model) -> Candidate:
+    """Judge one forward pass."""
+    return model.candidate(name, lambda extract: extract)
+
+
+def wrap_srt(model: Model, srt: SRTOptions) -> Callable[[Extractor], Extractor]:
+    """Make the function that puts an extractor of a model under SRT.
+
+    Raises:
+        ValueError: If the radius is not smaller than the patch, or the options do not fit each other.
+    """
+    check_radius(srt.radius, model.info.patch_size, model.info.name)
+    cells = model.info.patch_size if srt.grid == "pixels" else srt.grid
+
+    def wrap(extract: Extractor) -> Extractor:
+        flipped = PerturbationMean(extract) if srt.flip else extract
+        mean = StochasticResonance(flipped, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
+        if srt.statistic != "mean":
+            return ShiftStatistic(mean, srt.statistic, cells)
+        return mean if cells == 1 else FineResonance(mean, cells)
+
+    return wrap
+
+
+def under_srt(name: str, model: Model, srt: SRTOptions) -> Candidate:
+    """Put a model's features under SRT; radius 0 is the single pass, to the bit.
+
+    Raises:
+        ValueError: If the options do not fit; see `wrap_srt`.
+    """
+    wrap = wrap_srt(model, srt)
+    probe = StochasticResonance(
+        lambda images: (images,), srt.radius, srt.border, srt.views_per_batch, subset=srt.subset
+    )
+    details = {key: value for key, value in asdict(srt).items() if key != "views_per_batch"}
+    return model.candidate(name, wrap, len(probe.shifts) * (2 if srt.flip else 1), srt=details)
+
+
+def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_stride: int | None = None) -> Candidate:
+    """Put a baseline of the paper's tables over a model's features.
+
+    Args:
+        model: The model.
+        baseline: Which.
+        srt: Radius, subset and border decide the passes of both ensembles.
+        token_stride: Of overlapping tokens, in pixels; None for half the patch.
+
+    Raises:
+        ValueError: If an ensemble has no radius, or the model's tokens cannot overlap.
+    """
+    patch = model.info.patch_size
+    if baseline in ("bilinear", "bicubic"):
+        return model.candidate(f"{baseline} features", lambda e: InterpolatedFeatures(e, baseline), baseline=baseline)
+    if baseline in ("overlapping_tokens", "overlapping_tokens_pooled"):
+        stride = token_stride or patch // 2
+        finer = replace(model, module=overlap_tokens(model.module, stride))
+        pooled = baseline == "overlapping_tokens_pooled"
+        name = f"overlapping tokens, stride {stride}" + ", pooled" * pooled
+        wrap = (lambda e: PooledFeatures(e, patch)) if pooled else (lambda e: e)
+        return finer.candidate(name, wrap, baseline=baseline, token_stride=stride)
+    if not 1 <= srt.radius < patch:
+        raise ValueError(
+            f"baseline {baseline} with shift radius {srt.radius}: it gets as many passes as SRT; use a radius of 1 to "
+            f"{patch - 1}, the paper's is 3"
+        )
+    shifts = {"radius": srt.radius, "border": srt.border, "subset": srt.subset}
+    if baseline == "naive_ensemble":
+        num_views = len(subset_shifts(srt.radius, srt.subset))
+        normalization = backbone_normalization(model.module)
+        wrap = lambda e: NaiveEnsemble(e, normalization, num_views)  # noqa: E731
+        strength, seed = NaiveEnsemble.strength, NaiveEnsemble.seed
+        details = {"num_views": num_views, "strength": strength, "seed": seed}
+        return model.candidate("naive ensemble", wrap, num_views, baseline=baseline, **details)
+    views = ShiftedViews(model.read((model.features.layer,), model.features.norm), **shifts)
+    name = replace(srt, statistic="mean", grid=1, flip=False).name.replace("SRT", "output ensemble")
+    plain = model.candidate(name, lambda e: e, len(views.shifts), baseline=baseline, **shifts)
+    return replace(plain, extract=views, read=None, output_shifts=views.shifts)
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Candidates in the order of a table, and the two that others are measured by.
+
+    Attributes:
+        candidates: Rows in order.
+        reference: Name of the candidate that gains are relative to.
+        ensemble: Name of the candidate whose gain is the whole.
+    """
+
+    candidates: tuple[Candidate, ...]
+    reference: str
+    ensemble: str
+
+
+def open_candidates(
+    teacher: BackboneOptions,
+    students: dict[str, BackboneOptions],
+    features: FeatureOptions = FeatureOptions(),
+    srt: SRTOptions = SRTOptions(),
+    execution: ExecutionOptions = ExecutionOptions(),
+    *,
+    baselines: Sequence[Baseline] = (),
+    token_stride: int | None = None,
+) -> Lineup:
+    """Line up teacher, teacher under SRT, baselines over it, and students, each under its own normalisation.
+
+    Interpolation costs no pass, so that each student gets a row with its features smoothed too.
+
+    Args:
+        teacher: The original.
+        students: Adapted models, by the name of their rows.
+        features: Which features are judged.
+        srt: What SRT averages.
+        execution: How models are run.
+        baselines: Rows between SRT and students.
+        token_stride: Of overlapping tokens, in pixels.
+
+    Raises:
+        ValueError: If an option fits nothing; see `load_model`, `under_srt` and `baseline_over`.
+        FileNotFoundError: If a folder is neither a run nor an export.
+    """
+    if srt.radius < 1:
+        raise ValueError(f"shift radius {srt.radius} leaves no SRT to compare with; use 1 or more, the paper's is 3")
+    original = load_model(teacher, features, execution)
+    adapted = {name: load_model(options, features, execution) for name, options in students.items()}
+    smoothings = [baseline for baseline in baselines if baseline in get_args(Interpolation)]
+    candidates = [
+        single_pass(TEACHER, original),
+        under_srt(srt.name, original, srt),
+        *(baseline_over(original, baseline, srt, token_stride) for baseline in baselines),
+    ]
+    for name, model in adapted.items():
+        smooth = [baseline_over(model, baseline, srt) for baseline in smoothings]
+        candidates += [replace(found, name=f"{name}, {found.name}") for found in smooth]
+        candidates.append(single_pass(name, model))
+    return Lineup(tuple(candidates), TEACHER, srt.name)
 
 
 def require_maps(layers: Sequence[int | str]) -> None:
-    """Refuse class and register tokens where a map of the image is scored or drawn.
+    """Refuse class and register tokens where a map of the image is judged or drawn.
 
     Raises:
         ValueError: If a spec means prefix tokens.
@@ -93,79 +273,8 @@ def require_maps(layers: Sequence[int | str]) -> None:
             )
 
 
-def extract_layer(model: nn.Module, features: Features) -> Extractor:
-    """The single pass: a backbone's layer, run as the features say."""
-    require_maps([features.layer])
-    extract = FeatureExtractor(model, (features.layer,), norm=features.norm)
-    return run_with(extract, features.precision, features.attention)
-
-
-def make_method(
-    name: str,
-    model: nn.Module,
-    features: Features,
-    *,
-    views_per_batch: ViewsPerBatch,
-    device: torch.device,
-    variant: Variant = PLAIN,
-) -> Method:
-    """A named extractor of a backbone, with what a table says about it.
-
-    Args:
-        name: Of its row.
-        model: The backbone.
-        features: Which features.
-        views_per_batch: Shifted views that go through the backbone together.
-        device: Where to extract.
-        variant: What is done with the shifted views, if not averaged on the token grid.
-
-    Raises:
-        ValueError: If the layer is out of range, the radius not smaller than the patch, or the variant does not fit.
-    """
-    info = describe_backbone(model)
-    check_radius(features.shift_radius, info.patch_size, info.name)
-    extract = extract_layer(model.to(device), features)
-    if variant.flip:
-        extract = PerturbationMean(extract)
-    srt = StochasticResonance(
-        extract, features.shift_radius, features.border, views_per_batch, subset=features.shift_subset
-    )
-    fingerprint = {"weights": hash_weights(model), "architecture": info.name, **asdict(features)}
-    if variant == PLAIN:
-        return Method(name, srt, len(srt.shifts), info.num_parameters, fingerprint)
-    if variant.statistic != "mean":
-        varied = ShiftStatistic(srt, variant.statistic, variant.grid_scale)
-    else:
-        varied = FineResonance(srt, variant.grid_scale)
-    passes = len(srt.shifts) * (2 if variant.flip else 1)
-    return Method(name, varied, passes, info.num_parameters, {**fingerprint, **asdict(variant)})
-
-
-def name_ensemble(shift_radius: int, shift_subset: Subset) -> str:
-    """What tables and pictures call SRT: "SRT d=3", or "SRT d=3 grid9" for a part of the grid."""
-    return f"SRT d={shift_radius}" + ("" if shift_subset == "full" else f" {shift_subset}")
-
-
-def choose_normalization(
-    model: nn.Module, normalization: Normalization
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std that images are normalised with.
-
-    Args:
-        model: The backbone.
-        normalization: `model` for its own; `dino` for the constants of DINO's DAVIS script, whose std differs from
-            ImageNet's in one digit; `auto` for these where the model's own are ImageNet's, else the model's.
-    """
-    info = describe_backbone(model)
-    mean, std = info.mean[:3], info.std[:3]
-    imagenet = mean == DAVIS_MEAN and std == IMAGENET_STD
-    if normalization == "dino" or (normalization == "auto" and imagenet):
-        return DAVIS_MEAN, DAVIS_STD
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-
-
 def choose_device(device: str) -> torch.device:
-    """The named device; `auto` is the accelerator at hand, or the CPU.
+    """Find the named device; `auto` is the accelerator at hand, or the CPU.
 
     Raises:
         ValueError: If torch does not know or see the device.

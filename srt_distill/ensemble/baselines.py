@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as image_ops
 from srt_distill.ensemble import at_least_float32, mean_maps, shifted_maps
 from srt_distill.ensemble.shifts import Border, Shift, Subset, subset_shifts
 from srt_distill.extractor import Extractor, strides
+from srt_distill.images import Normalization
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -37,8 +38,7 @@ class NaiveEnsemble:
 
     Attributes:
         extract: The extractor whose features are averaged.
-        mean: Per channel, what images are normalised with; colours change before.
-        std: Per channel.
+        normalization: What images are normalised with; colours change before.
         num_views: Passes an image costs.
         strength: Factor on `JITTER`.
         seed: Of the factors.
@@ -48,8 +48,7 @@ class NaiveEnsemble:
     """
 
     extract: Extractor
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    normalization: Normalization
     num_views: int = 49
     strength: float = 1.0
     seed: int = 0
@@ -62,16 +61,15 @@ class NaiveEnsemble:
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
         """Average the maps (B, C, h, w) of all views, in fp32."""
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         draws = torch.Generator().manual_seed(self.seed)
         factors = self.strength * (2 * torch.rand(self.num_views - 1, len(JITTER), generator=draws) - 1)
 
         def views() -> Iterator[tuple[Tensor, ...]]:
             yield tuple(at_least_float32(features) for features in self.extract(images))
-            unit = images * std + mean
+            unit = self.normalization.undo(images)
             for row in factors.tolist():
                 changed = jitter_colors(unit, *(size * draw for size, draw in zip(JITTER.values(), row, strict=True)))
-                yield tuple(at_least_float32(features) for features in self.extract((changed - mean) / std))
+                yield tuple(at_least_float32(features) for features in self.extract(self.normalization(changed * 255)))
 
         return mean_maps(views())
 

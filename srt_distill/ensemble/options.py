@@ -37,12 +37,12 @@ class SRTOptions(ShiftOptions):
 
     Args:
         statistic: Of the shifted views: `mean` (SRT), `median` or `variance`, pixel by pixel before pooling.
-        grid: Cells per token and axis that SRT is pooled onto, from 1 (tokens) to the patch side (pixels).
+        grid: Cells per token and axis that SRT is pooled onto, from 1 (tokens) to the patch side, or `pixels`.
         flip: Average every pass with that of the mirrored view, at twice the passes.
     """
 
     statistic: Averaging = "mean"
-    grid: int = 1
+    grid: int | Literal["pixels"] = 1
     flip: bool = False
 
     @property

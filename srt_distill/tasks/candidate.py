@@ -24,7 +24,7 @@ ReadFeatures = Callable[[tuple[int | str, ...], bool], Extractor]
 """Layer specs (`-1`, `8:key`, `-1:prefix`) and whether the final norm is applied, to an extractor of these maps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """Features to judge.
 
@@ -55,13 +55,13 @@ class Candidate:
     output_shifts: tuple[Shift, ...] = UNSHIFTED
 
     def maps(self, images: Real[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """The chosen features of images in bytes (0 to 255): maps (B, C, h, w), on the candidate's device."""
+        """Read the chosen features of images in bytes (0 to 255): maps (B, C, h, w), on the candidate's device."""
         return self._run(self.extract, images)
 
     def maps_at(
         self, images: Real[Tensor, "B 3 H W"], layers: tuple[int | str, ...], *, norm: bool = True
     ) -> tuple[Tensor, ...]:
-        """Features at layers that a task's protocol names: maps (B, C, h, w), one per layer; prefix tokens are 1x1.
+        """Read features at layers that a task names: maps (B, C, h, w), one per layer; prefix tokens are 1x1.
 
         Args:
             images: Bytes, 0 to 255.

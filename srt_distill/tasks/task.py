@@ -128,7 +128,7 @@ class Task(ABC):
         """
 
     def settings(self) -> dict[str, Any]:
-        """All that outcomes depend on besides candidate and item files, as plain data for JSON.
+        """Give all that outcomes depend on besides candidate and item files, as plain data for JSON.
 
         By default the options but for paths; a task that trains something adds a digest of what it trains on.
         """
@@ -136,7 +136,7 @@ class Task(ABC):
         return {name: value for name, value in options.items() if not isinstance(value, Path)}
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:
-        """What judging needs of a candidate besides the item: a trained head, a gallery's features; here nothing.
+        """Make what judging needs of a candidate besides the item: a trained head, a gallery; here nothing.
 
         The driver stores it under the digest of settings and fingerprint, and does not ask again.
         """
@@ -154,7 +154,7 @@ class Task(ABC):
         """
 
     def pool(self, outcomes: Sequence[Outcome]) -> dict[str, float]:
-        """Scores over outcomes, as the field pools them; here the mean of each over items, undefined ones left out.
+        """Pool outcomes to scores, as the field does; here the mean of each over items, undefined ones left out.
 
         Any multiset of outcomes will do, so that a bootstrap may draw items with replacement.
         """
@@ -163,17 +163,26 @@ class Task(ABC):
         known = {name: [value for value in of if not math.isnan(value)] for name, of in values.items()}
         return {name: math.fsum(of) / len(of) if of else math.nan for name, of in known.items()}
 
+    def relate(self, outcomes: Sequence[Outcome], reference: Sequence[Outcome]) -> dict[str, float]:
+        """Compute scores that only make sense beside the reference, such as agreement with its predictions; here none.
+
+        Args:
+            outcomes: Of a candidate.
+            reference: Of the candidate that others are measured against, on the same items in the same order.
+        """
+        return {}
+
     def tables(self, outcomes: Mapping[str, Outcome]) -> dict[str, str]:
-        """Files that the field expects beside the results, such as DAVIS's two tables: contents by name; here none."""
+        """Write files that the field expects beside the results, such as DAVIS's two tables, by name; here none."""
         return {}
 
     @abstractmethod
     def view(self, candidate: Candidate, item: Item) -> UInt8[Tensor, "1 3 H W"]:
-        """An image of the item in the size that the candidate sees it in, as bytes: for timing, and for pictures."""
+        """Show an image of the item in the size that the candidate sees, as bytes: for timing, and for pictures."""
 
     @abstractmethod
     def draw(self, item: Item, outcomes: Mapping[str, Outcome], folders: Mapping[str, Path]) -> Sheet:
-        """Pictures of an item.
+        """Draw pictures of an item.
 
         Args:
             item: One of `items`.
@@ -184,7 +193,7 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def example(cls, folder: Path) -> Self:
-        """The task on made data, seconds long: writes a few items in the task's own layout and returns it on them."""
+        """Make the task on made data, seconds long: write a few items in its own layout, return it on them."""
 
 
 def digest_files(files: Iterable[Path]) -> str:

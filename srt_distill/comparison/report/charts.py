@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 COLORS = ("#868e99", "#dd7a0b", "#2f86eb", "#2ba36e", "#a06cf0", "#dc4c83", "#a88a2a", "#1fa3b0")
-"""One a method, in order; of middling lightness, so that they stand out on white and on near-black."""
+"""One per candidate, in order; of middling lightness, so that they stand out on white and on near-black."""
 
 _INK = "#010203"  # stands for the page's text colour, and occurs nowhere else
 _STYLE: dict[Any, Any] = {
@@ -33,41 +33,68 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def sequence_chart(scores: Mapping[str, Mapping[str, float]], label: str) -> str:
-    """Dots of all methods on one line a sequence.
+def item_chart(scores: Mapping[str, Mapping[str, float]], label: str, item: str) -> str:
+    """Draw dots of all candidates on one line per item.
 
     Args:
-        scores: by method, then by sequence; all methods have the same sequences.
-        label: name of the score.
+        scores: By candidate, then by item; all candidates have the same items.
+        label: Name of the score.
+        item: What an item is, such as "video".
 
     Returns:
         SVG.
     """
-    sequences = list(next(iter(scores.values())))
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "sequences"}):
-        figure, axes = _axes(4.6, 0.7 + 0.3 * len(sequences))
-        for y, sequence in enumerate(sequences):
-            values = [by_sequence[sequence] for by_sequence in scores.values()]
+    items = list(next(iter(scores.values())))
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "items"}):
+        figure, axes = _axes(4.6, 0.7 + 0.3 * len(items))
+        for y, name in enumerate(items):
+            values = [by_item[name] for by_item in scores.values()]
             axes.plot([min(values), max(values)], [y, y], color=_INK, alpha=0.25, linewidth=1.2, zorder=1)
         offsets = np.linspace(-0.18, 0.18, len(scores))  # dots of equal value must not hide each other
-        for color, offset, by_sequence in zip(_cycle(len(scores)), offsets, scores.values(), strict=True):
-            values = [by_sequence[sequence] for sequence in sequences]
-            axes.plot(values, np.arange(len(sequences)) + offset, "o", color=color, markersize=5.5, zorder=2)
-        axes.set_yticks(range(len(sequences)), sequences)
-        axes.set_ylim(len(sequences) - 0.5, -0.5)
+        for color, offset, by_item in zip(_cycle(len(scores)), offsets, scores.values(), strict=True):
+            values = [by_item[name] for name in items]
+            axes.plot(values, np.arange(len(items)) + offset, "o", color=color, markersize=5.5, zorder=2)
+        axes.set_yticks(range(len(items)), items)
+        axes.set_ylim(len(items) - 0.5, -0.5)
         axes.set_xlabel(label)
         axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
         axes.tick_params(length=0)
-        return _svg(figure, f"{label} of each method on each sequence")
+        return _svg(figure, f"{label} of each candidate on each {item}")
+
+
+def gain_chart(scores: Mapping[str, Mapping[str, float]], reference: str, label: str, item: str) -> str:
+    """Draw the gain of each candidate on every item, sorted: how many gain, how many lose, and how much.
+
+    Args:
+        scores: By candidate, then by item.
+        reference: The candidate that gains are relative to.
+        label: Name of the score.
+        item: What an item is, such as "image".
+
+    Returns:
+        SVG.
+    """
+    base = scores[reference]
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "gains"}):
+        figure, axes = _axes(4.6, 2.6)
+        for color, (name, by_item) in zip(_cycle(len(scores)), scores.items(), strict=True):
+            gains = sorted(value - base[key] for key, value in by_item.items())
+            if name != reference:
+                axes.plot(np.linspace(0, 100, len(gains)), gains, color=color, linewidth=1.6)
+        axes.axhline(0, color=_INK, alpha=0.4, linewidth=0.8)
+        axes.set_xlabel(f"{item}s, sorted by gain (%)")
+        axes.set_ylabel(f"{label} over {reference}")
+        axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+        return _svg(figure, f"sorted gains in {label} over {reference}")
 
 
 def cost_chart(milliseconds: Sequence[float], scores: Sequence[float], label: str) -> str:
-    """Quality against time a frame, one dot a method.
+    """Draw quality against time per image, one dot per candidate.
 
     Args:
-        milliseconds: time a frame by method, on a logarithmic axis.
-        scores: quality by method.
-        label: name of the score.
+        milliseconds: Time per image by candidate, on a logarithmic axis.
+        scores: Quality by candidate.
+        label: Name of the score.
 
     Returns:
         SVG.
@@ -78,7 +105,7 @@ def cost_chart(milliseconds: Sequence[float], scores: Sequence[float], label: st
             axes.plot([x], [y], "o", color=color, markersize=9)
         axes.set_xscale("log")
         axes.margins(0.12, 0.25)
-        axes.set_xlabel("milliseconds a frame (features only)")
+        axes.set_xlabel("milliseconds per image (features only)")
         axes.set_ylabel(label)
         few_decades = max(milliseconds) < 30 * min(milliseconds)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,), numticks=8))
@@ -86,20 +113,21 @@ def cost_chart(milliseconds: Sequence[float], scores: Sequence[float], label: st
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
-        return _svg(figure, f"{label} against time a frame")
+        return _svg(figure, f"{label} against time per image")
 
 
-def frame_chart(name: str, curves: Mapping[str, Sequence[float]]) -> str:
-    """One score over the frames of one sequence.
+def curve_chart(name: str, curves: Mapping[str, Sequence[float]], label: str) -> str:
+    """Draw the course of a score through one item, such as J over the frames of a video.
 
     Args:
-        name: of the sequence.
-        curves: values by method; the first is of the second frame, the first one scored.
+        name: Of the item.
+        curves: Values by candidate.
+        label: What the curves show.
 
     Returns:
         SVG.
     """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"frames-{name}"}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"curves-{name}"}):
         figure, axes = _axes(3.2, 1.9)
         for color, values in zip(_cycle(len(curves)), curves.values(), strict=True):
             axes.plot(range(1, len(values) + 1), values, color=color, linewidth=1.6, alpha=0.9)
@@ -108,11 +136,11 @@ def frame_chart(name: str, curves: Mapping[str, Sequence[float]]) -> str:
         axes.set_yticks([0, 0.5, 1])
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
-        return _svg(figure, f"J over the frames of {name}")
+        return _svg(figure, f"{label}: {name}")
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Axes without the upper and right line."""
+    """Make axes without the upper and right line."""
     figure = Figure((width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -120,12 +148,12 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _cycle(count: int) -> list[str]:
-    """Colours of as many methods."""
+    """List colours of as many candidates."""
     return [COLORS[i % len(COLORS)] for i in range(count)]
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The figure as an element for a page: no fixed size, ink as the page's text, no names that could clash."""
+    """Make the figure an element for a page: no fixed size, ink as the page's text, no names that could clash."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()

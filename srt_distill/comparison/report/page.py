@@ -1,52 +1,43 @@
 """A comparison as one HTML page that needs no other file.
 
-Shape legend: T frames, K objects, H W pixels.
+Shape legend: none.
 """
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from srt_distill.comparison.report.charts import COLORS, cost_chart, frame_chart, sequence_chart
-from srt_distill.comparison.report.pictures import SequencePictures, shown_method
-from srt_distill.comparison.report.table import column_names, milliseconds, protocol, row_cells, timing_note
-from srt_distill.comparison.rows import SCORE, Comparison, Method, signed
-from srt_distill.tasks.davis.sequence_scores import count_objects, region_similarity
-from srt_distill.tasks.davis.videos import Video, read_mask
+from srt_distill.comparison.report.charts import COLORS, cost_chart, curve_chart, gain_chart, item_chart
+from srt_distill.comparison.report.sheets import ItemPictures, photo_uri, shown_candidate, tokens_uri
+from srt_distill.comparison.report.table import (
+    MOST_LISTED,
+    column_names,
+    cost_cells,
+    cost_columns,
+    described_settings,
+    interval_note,
+    milliseconds,
+    row_cells,
+    timing_note,
+)
+from srt_distill.comparison.rows import Comparison, TaskResult, plain, signed
+
+MOST_CHARTED = 40  # items with a line of their own in a chart
 
 
-def render_html(
-    comparison: Comparison,
-    methods: Sequence[Method],
-    videos: Sequence[Video],
-    output: Path,
-    pictures: Sequence[SequencePictures],
-) -> str:
-    """Fills the template.
+def render_html(comparison: Comparison, pictures: Mapping[str, Sequence[ItemPictures]]) -> str:
+    """Fill the template.
 
     Args:
-        comparison: the rows.
-        methods: in the order of the rows; their fingerprints are listed.
-        videos: the evaluated sequences.
-        output: where each method's masks lie, in the folder of its name.
-        pictures: what to show of some sequences.
+        comparison: The rows.
+        pictures: By name of a task, what is shown of some of its items.
 
     Returns:
         The page, pictures and charts included.
     """
-    folders = {method.name: output / method.folder_name for method in methods}
-    curves = {video.name: frame_curves(video, folders) for video in videos}
-    rows = comparison.rows
-    scores = {row.name: row.sequence_scores() for row in rows}
-    cost = cost_chart(
-        [1000 * row.seconds for row in rows],
-        [row.result.scores[SCORE] for row in rows],
-        "J&F",
-    )
+    names = [row.name for row in comparison.tasks[0].rows]
     template = Environment(
         loader=PackageLoader("srt_distill.comparison.report", "."),
         autoescape=True,
@@ -56,39 +47,56 @@ def render_html(
     ).get_template("report.html.j2")
     return template.render(
         comparison=comparison,
-        verdicts=comparison.verdicts(),
-        columns=column_names(comparison),
-        cells={row.name: row_cells(comparison, row) for row in rows},
-        colors={row.name: COLORS[i % len(COLORS)] for i, row in enumerate(rows)},
+        names=names,
+        colors={name: COLORS[i % len(COLORS)] for i, name in enumerate(names)},
+        costs={cost.name: cost for cost in comparison.costs},
+        cost_columns=cost_columns(comparison),
+        cost_cells=cost_cells,
+        cost_chart=Markup(_draw_costs(comparison)) if comparison.costs else "",
+        timing_note=timing_note(comparison) if comparison.costs else "",
+        sections=[_section(comparison, result, pictures[result.info.name]) for result in comparison.tasks],
+        shown=shown_candidate(comparison),
         milliseconds=milliseconds,
+        plain=plain,
         signed=signed,
-        timing_note=timing_note(comparison),
-        cost_chart=Markup(cost),
-        sequence_chart=Markup(sequence_chart(scores, "J&F")),
-        frame_charts=[Markup(frame_chart(name, by_method)) for name, by_method in curves.items()],
-        scores=scores,
-        pictures=pictures,
-        shown=shown_method(comparison),
-        settings={**comparison.settings, **protocol(comparison)},
-        fingerprints={method.name: json.dumps(dict(method.fingerprint), indent=1) for method in methods},
+        photo=photo_uri,
+        tokens=tokens_uri,
+        fingerprints={row.name: json.dumps(dict(row.fingerprint), indent=1) for row in comparison.tasks[0].rows},
     )
 
 
-def frame_curves(video: Video, folders: dict[str, Path]) -> dict[str, list[float]]:
-    """J of each scored frame, averaged over the objects, from the masks on disk.
+def _section(comparison: Comparison, result: TaskResult, pictures: Sequence[ItemPictures]) -> dict[str, object]:
+    """Gather what the page says of one task."""
+    score = result.headline
+    values = {row.name: {item: row.by_item[item][score.name] for item in result.items} for row in result.rows}
+    chart = (
+        item_chart(values, score.name, result.info.item)
+        if len(result.items) <= MOST_CHARTED
+        else gain_chart(values, comparison.reference, score.name, result.info.item)
+    )
+    return {
+        "result": result,
+        "score": score.name,
+        "direction": 1 if score.higher_is_better else -1,
+        "verdicts": comparison.verdicts(result),
+        "columns": column_names(comparison, result),
+        "cells": {row.name: row_cells(comparison, result, row) for row in result.rows},
+        "interval_note": interval_note(result),
+        "chart": Markup(chart),
+        "curves": [
+            Markup(curve_chart(item.name, item.sheet.curves, item.sheet.curve_label))
+            for item in pictures
+            if item.sheet.curves
+        ],
+        "pictures": pictures,
+        "values": values if len(result.items) <= MOST_LISTED else {},
+        "settings": described_settings(result),
+    }
 
-    Args:
-        video: the sequence.
-        folders: where masks lie, by method.
 
-    Returns:
-        By method: one value a frame, from the second to the last but one.
-    """
-    truth = np.stack([read_mask(path) for path in video.masks[1:-1]])
-    num_objects = count_objects(read_mask(video.masks[0]))
-    curves = {}
-    for name, folder in folders.items():
-        predicted = np.stack([read_mask(folder / video.name / path.name) for path in video.masks[1:-1]])
-        by_object = [region_similarity(truth == k, predicted == k) for k in range(1, num_objects + 1)]
-        curves[name] = np.mean(by_object, axis=0).tolist()
-    return curves
+def _draw_costs(comparison: Comparison) -> str:
+    result = comparison.tasks[0]
+    score = result.headline.name
+    scores = {row.name: row.scores[score] for row in result.rows}
+    costs = comparison.costs
+    return cost_chart([1000 * cost.seconds for cost in costs], [scores[cost.name] for cost in costs], score)

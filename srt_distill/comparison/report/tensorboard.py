@@ -1,4 +1,4 @@
-"""A comparison in a TensorBoard log: the table as text, one trial a row in the tab of hyperparameters.
+"""A comparison in a TensorBoard log: the tables as text, one trial per candidate in the tab of hyperparameters.
 
 Shape legend: none.
 """
@@ -18,18 +18,21 @@ def log_comparison(comparison: Comparison, log: Path) -> None:
 
     Args:
         comparison: The rows.
-        log: Folder of the log. The text goes there under the tag `compare`; each row becomes a run of its own below,
-            `compare/<method>`, so that TensorBoard sets the rows beside each other.
+        log: Folder of the log. The text goes there under the tag `compare`; each candidate becomes a run of its own
+            below, `compare/<candidate>`, so that TensorBoard sets them beside each other.
     """
-    shared = {
-        "sequences": ", ".join(comparison.settings["sequences"]),
-        "num_frames": comparison.settings["num_frames"],
-        "scale": comparison.settings["scale"],
-    }
+    costs = {cost.name: cost for cost in comparison.costs}
+    shared = {f"{result.info.name}_items": len(result.items) for result in comparison.tasks}
     with SummaryWriter(str(log), filename_suffix=".compare") as writer:
         writer.add_text(TAG, render_markdown(comparison))
-        for row in comparison.rows:
-            scores = {f"{TAG}/{name}": value for name, value in row.result.scores.items()}
-            scores |= {f"{TAG}/gain": comparison.gain(row), f"{TAG}/seconds_per_frame": row.seconds}
-            settings = {"method": row.name, "passes": row.passes, "num_parameters": row.num_parameters, **shared}
-            writer.add_hparams(settings, scores, run_name=f"{TAG}/{as_folder(row.name)}")
+        for name in (row.name for row in comparison.tasks[0].rows):
+            settings, scores = {"candidate": name, **shared}, {}
+            for result in comparison.tasks:
+                row = result.row(name)
+                scores |= {f"{TAG}/{result.info.name}/{score}": value for score, value in row.scores.items()}
+                if row.gains:
+                    scores[f"{TAG}/{result.info.name}/gain"] = row.gains[result.headline.name]
+            if name in costs:
+                settings |= {"passes": costs[name].passes, "num_parameters": costs[name].num_parameters}
+                scores[f"{TAG}/seconds_per_image"] = costs[name].seconds
+            writer.add_hparams(settings, scores, run_name=f"{TAG}/{as_folder(name)}")

@@ -13,6 +13,7 @@ The two forms differ where the k-th and the next similarity are exactly equal: t
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,44 +26,55 @@ TILE = 15  # side of a query tile in tokens: small tiles meet fewer pairs outsid
 FLAT = 1e-5  # a channel whose range is a smaller share of its maximum is constant but for rounding
 
 
+@dataclass(frozen=True)
+class PropagationOptions:
+    """How labels are carried from frame to frame; the defaults are those of DINO's script.
+
+    Args:
+        num_context_frames: Previous frames that are looked at besides the first.
+        window_radius: Half side of the window in tokens, itself left out; null looks everywhere.
+        top_k: How many context tokens a token averages, over all context frames together.
+        temperature: Of the softmax over those.
+    """
+
+    num_context_frames: int = 7
+    window_radius: int | None = 12
+    top_k: int = 5
+    temperature: float = 0.1
+
+
 def propagate_labels(
     query: Float[Tensor, "C h w"],
     context: Float[Tensor, "N C h w"],
     labels: Float[Tensor, "N K h w"],
-    window_radius: int | None = 12,
-    top_k: int = 5,
-    temperature: float = 0.1,
+    options: PropagationOptions = PropagationOptions(),
 ) -> Float[Tensor, "K h w"]:
-    """Soft labels of a frame from context frames whose soft labels are known.
+    """Compute the soft labels of a frame from context frames whose soft labels are known.
 
     Args:
         query: Features of the frame, any scale: they are compared by cosine.
         context: Features of the context frames.
         labels: Their soft labels.
-        window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
-        top_k: How many context tokens a query averages, over all context frames together.
-        temperature: Of the softmax over those.
+        options: Window, top k and temperature.
 
     Returns:
         Weighted averages of the context's labels.
     """
     context_rows = F.normalize(context.float(), dim=1).permute(0, 2, 3, 1).contiguous()
     query_rows = F.normalize(query.float(), dim=0).permute(1, 2, 0).contiguous()
-    return _propagate(query_rows, context_rows, labels, window_radius, top_k, temperature)
+    return _propagate(query_rows, context_rows, labels, options)
 
 
 def _propagate(
     query: Float[Tensor, "h w C"],
     context: Float[Tensor, "N h w C"],
     labels: Float[Tensor, "N K h w"],
-    window_radius: int | None,
-    top_k: int,
-    temperature: float,
+    options: PropagationOptions,
 ) -> Float[Tensor, "K h w"]:
     """`propagate_labels` on unit features with channels last."""
     height, width, num_channels = query.shape
     num_context, num_labels = labels.shape[:2]
-    radius = max(height, width) if window_radius is None else window_radius
+    radius = max(height, width) if options.window_radius is None else options.window_radius
     label_rows = labels.permute(0, 2, 3, 1)
     soft = labels.new_empty(height, width, num_labels)
     for rows, columns in _tiles(height, width):
@@ -71,29 +83,29 @@ def _propagate(
         keys = context[:, near_rows, near_columns].reshape(-1, num_channels)
         similarity = (queries @ keys.T).view(len(queries), num_context, -1)
         similarity += _window(rows, near_rows, columns, near_columns, radius, similarity)
-        best, where = _top_k(similarity, top_k)
-        weights = torch.softmax(best / temperature, dim=1)
+        best, where = _top_k(similarity, options.top_k)
+        weights = torch.softmax(best / options.temperature, dim=1)
         values = label_rows[:, near_rows, near_columns].reshape(-1, num_labels)[where]
         soft[rows, columns] = (weights[..., None] * values).sum(1).view(soft[rows, columns].shape)
     return soft.permute(2, 0, 1)
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Tiles of the token grid, smaller at the lower and right border."""
+    """List tiles of the token grid, smaller at the lower and right border."""
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
 
 
 def _reach(span: slice, radius: int, length: int) -> slice:
-    """The tokens along one axis that lie in the window of any token of a span."""
+    """Find the tokens along one axis that lie in the window of any token of a span."""
     return slice(max(span.start - radius, 0), min(span.stop + radius, length))
 
 
 def _window(
     rows: slice, near_rows: slice, columns: slice, near_columns: slice, radius: int, like: Tensor
 ) -> Float[Tensor, "queries 1 keys"]:
-    """What to add to the similarities of a tile: 0 inside a query's window, minus infinity outside."""
+    """Make what is added to the similarities of a tile: 0 inside a query's window, minus infinity outside."""
 
     def far(span: slice, near: slice) -> Tensor:
         queries = torch.arange(span.start, span.stop, device=like.device)
@@ -107,7 +119,7 @@ def _window(
 def _top_k(
     values: Float[Tensor, "queries N keys"], k: int
 ) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
-    """The k largest of each query and their places among N · keys; fewer where there are not so many.
+    """Find the k largest of each query and their places among N · keys; fewer where there are not so many.
 
     Exact, in two stages: the k largest lie at the k key positions with the largest maxima over the context frames, and
     a maximum costs far less than a sort.
@@ -131,26 +143,17 @@ class LabelPropagator:
         self,
         first_features: Float[Tensor, "C h w"],
         first_labels: Float[Tensor, "K h w"],
-        *,
-        num_context_frames: int = 7,
-        window_radius: int | None = 12,
-        top_k: int = 5,
-        temperature: float = 0.1,
+        options: PropagationOptions = PropagationOptions(),
     ) -> None:
         """Start from the first frame.
 
         Args:
             first_features: Its features.
             first_labels: Its labels, one-hot.
-            num_context_frames: How many previous frames, besides the first, are context.
-            window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
-            top_k: How many context tokens a query averages.
-            temperature: Of the softmax over those.
+            options: Context, window, top k and temperature.
         """
-        self.window_radius = window_radius
-        self.top_k = top_k
-        self.temperature = temperature
-        num_slots = 1 + num_context_frames
+        self.options = options
+        num_slots = 1 + options.num_context_frames
         rows = self._unit_rows(first_features)
         self._features = rows.new_empty(num_slots, *rows.shape)
         self._labels = first_labels.new_empty(num_slots, *first_labels.shape)
@@ -158,13 +161,11 @@ class LabelPropagator:
         self._num_seen = 1
 
     def step(self, features: Float[Tensor, "C h w"]) -> Float[Tensor, "K h w"]:
-        """Soft labels of the next frame, which then becomes context itself."""
+        """Give soft labels of the next frame, which then becomes context itself."""
         rows = self._unit_rows(features)
         num_slots = len(self._features)
         num_used = min(self._num_seen, num_slots)
-        soft = _propagate(
-            rows, self._features[:num_used], self._labels[:num_used], self.window_radius, self.top_k, self.temperature
-        )
+        soft = _propagate(rows, self._features[:num_used], self._labels[:num_used], self.options)
         if num_slots > 1:  # the oldest of the previous frames gives way; slot 0 is the first frame, for good
             slot = 1 + (self._num_seen - 1) % (num_slots - 1)
             self._features[slot], self._labels[slot] = rows, soft
@@ -177,7 +178,7 @@ class LabelPropagator:
 
 
 def shrink_mask(mask: UInt8[np.ndarray, "H W"], num_labels: int, size: tuple[int, int]) -> Float[Tensor, "K h w"]:
-    """A mask as one-hot labels on the token grid, by nearest neighbour.
+    """Bring a mask to the token grid as one-hot labels, by nearest neighbour.
 
     Args:
         mask: Object ids, all below `num_labels`.
@@ -189,7 +190,7 @@ def shrink_mask(mask: UInt8[np.ndarray, "H W"], num_labels: int, size: tuple[int
 
 
 def harden_labels(soft: Float[Tensor, "K h w"], patch: int) -> UInt8[Tensor, "H W"]:
-    """Object ids at pixel size from soft labels on the token grid.
+    """Make object ids at pixel size of soft labels on the token grid.
 
     Bilinear upsampling by the patch side, each channel stretched to [0, 1], the largest wins. A channel that is
     constant but for rounding stays as it is: the script stretches its rounding noise, or divides zero by zero.

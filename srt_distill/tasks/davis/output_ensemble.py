@@ -17,23 +17,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from srt_distill.ensemble.shifts import Shift, unshift_tokens
-from srt_distill.tasks.davis.label_propagation import LabelPropagator, shrink_mask
-
-UNSHIFTED: tuple[Shift, ...] = ((0, 0),)
+from srt_distill.tasks.davis.label_propagation import LabelPropagator, PropagationOptions, shrink_mask
 
 
 class OutputEnsemble:
-    """One `LabelPropagator` a view; a step gives the mean of their soft labels on the unshifted grid.
+    """One `LabelPropagator` per view; a step gives the mean of their soft labels on the unshifted grid.
 
     Args:
-        features: First frame's maps, one a view.
-        first_mask: Object ids in the first frame.
+        features: First frame's maps, one per view.
+        first_labels: Label of each pixel in the first frame: 0 for background, 1 to K - 1 for objects.
         shifts: Of each view, in pixels of the network's input.
         patch: p.
-        num_context_frames: How many previous frames, besides the first, are context.
-        window_radius: Half side of the window in tokens, itself left out; None looks everywhere.
-        top_k: How many context tokens a token averages.
-        temperature: Of the softmax over those.
+        options: How labels are carried.
 
     Raises:
         ValueError: If there is another number of maps than of shifts.
@@ -42,36 +37,26 @@ class OutputEnsemble:
     def __init__(
         self,
         features: Sequence[Float[Tensor, "C h w"]],
-        first_mask: UInt8[np.ndarray, "H W"],
+        first_labels: UInt8[np.ndarray, "H W"],
         shifts: Sequence[Shift],
         patch: int,
-        *,
-        num_context_frames: int = 7,
-        window_radius: int | None = 12,
-        top_k: int = 5,
-        temperature: float = 0.1,
+        options: PropagationOptions = PropagationOptions(),
     ) -> None:
         if len(features) != len(shifts):
-            raise ValueError(f"{len(features)} maps for {len(shifts)} shifts; the extractor must give one map a shift")
+            raise ValueError(f"{len(features)} maps for {len(shifts)} shifts; the extractor must give one per shift")
         self.shifts, self.patch = tuple(shifts), patch
-        num_labels = int(first_mask.max()) + 1
+        num_labels = int(first_labels.max()) + 1
         size = features[0].shape[-2], features[0].shape[-1]
+        pixels = size[0] * patch, size[1] * patch
         self._views = [
             LabelPropagator(
-                view,
-                shrink_mask(shift_mask(first_mask, shift, (size[0] * patch, size[1] * patch)), num_labels, size).to(
-                    view.device
-                ),
-                num_context_frames=num_context_frames,
-                window_radius=window_radius,
-                top_k=top_k,
-                temperature=temperature,
+                view, shrink_mask(shift_mask(first_labels, shift, pixels), num_labels, size).to(view.device), options
             )
             for view, shift in zip(features, shifts, strict=True)
         ]
 
     def step(self, features: Sequence[Float[Tensor, "C h w"]]) -> Float[Tensor, "K h w"]:
-        """Soft labels of the next frame from its maps, one a view."""
+        """Give soft labels of the next frame from its maps, one per view."""
         soft = [
             unshift_tokens(view.step(tokens)[None], shift, self.patch)[0]
             for view, tokens, shift in zip(self._views, features, self.shifts, strict=True)
@@ -80,7 +65,7 @@ class OutputEnsemble:
 
 
 def shift_mask(mask: UInt8[np.ndarray, "H W"], shift: Shift, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
-    """A mask moved as its resized frame is, edges repeated, to the nearest pixel of the video.
+    """Move a mask as its resized frame is moved, edges repeated, to the nearest pixel of the video.
 
     Args:
         mask: Object ids at the size of the video.

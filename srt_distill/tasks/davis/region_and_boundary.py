@@ -63,7 +63,7 @@ def boundary_accuracy(
 
 
 def bounding_box(mask: Shaped[np.ndarray, "H W"], margin: int = 0) -> tuple[slice, slice]:
-    """The smallest crop that holds every nonzero pixel and, inside the image, a margin around; empty where none is."""
+    """Find the smallest crop that holds every nonzero pixel and, inside the image, a margin; empty where none is."""
     rows = np.flatnonzero(mask.any(axis=1))
     if not rows.size:
         return slice(0, 0), slice(0, 0)

@@ -7,6 +7,7 @@ davis2017-evaluation script.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Statistics:
 
 
 def summarize(values: Float[np.ndarray, " T"]) -> Statistics:
-    """Mean, recall and decay of one score over the frames of a sequence.
+    """Summarise one score over the frames of a sequence by mean, recall and decay.
 
     The quarters share their end frames (bins are inclusive), as in the official script. Unlike there, frame numbers are
     not cut to eight bits, so sequences of more than 256 frames are right too.
@@ -58,54 +59,58 @@ def summarize(values: Float[np.ndarray, " T"]) -> Statistics:
     )
 
 
-def count_objects(first_mask: UInt8[np.ndarray, "H W"]) -> int:
-    """Number of objects of a sequence: the highest id in its first ground-truth mask, void aside."""
-    return int(np.where(first_mask == VOID, 0, first_mask).max(initial=0))
+def object_ids(first_mask: UInt8[np.ndarray, "H W"]) -> tuple[int, ...]:
+    """List the ids of a sequence's objects: those in its first ground-truth mask, background and void aside.
+
+    Where they are 1 to K without a gap, as in DAVIS, that is what the official script counts. It takes every number up
+    to the highest for an object, so that ids with gaps add objects that exist nowhere and score 1.
+    """
+    return tuple(int(value) for value in np.unique(first_mask) if value not in (0, VOID))
 
 
 def score_frames(
-    target: UInt8[np.ndarray, "T H W"], predicted: UInt8[np.ndarray, "T H W"], num_objects: int
+    target: UInt8[np.ndarray, "T H W"], predicted: UInt8[np.ndarray, "T H W"], ids: Sequence[int]
 ) -> tuple[Float[np.ndarray, "K T"], Float[np.ndarray, "K T"]]:
-    """J and F of every object in every frame.
+    """Score J and F of every object in every frame.
 
     Args:
-        target: Ground-truth ids; void pixels count as background.
+        target: Ground-truth ids; void pixels, and objects that are not among `ids`, count as background.
         predicted: Ids to judge. An id that is missing is an empty mask.
-        num_objects: K; ids 1 to K are scored.
+        ids: Of the K objects that are scored.
 
     Raises:
-        ValueError: If a prediction holds an id above `num_objects`.
+        ValueError: If a prediction holds an id that is not among `ids`.
     """
-    highest = int(predicted.max(initial=0))
-    if highest > num_objects:
+    foreign = sorted(set(np.flatnonzero(np.bincount(predicted.ravel(), minlength=256))) - {0, *ids})
+    if foreign:
         raise ValueError(
-            f"predicted masks hold object id {highest}, but the first ground-truth mask has ids up to {num_objects}; "
-            "predict only objects of the first mask"
+            f"predicted masks hold object id {foreign[0]}, but the first ground-truth mask has the ids "
+            f"{', '.join(map(str, ids)) or 'of no object'}; predict only objects of the first mask"
         )
-    j, f = np.empty((num_objects, len(target))), np.empty((num_objects, len(target)))
+    j, f = np.empty((len(ids), len(target))), np.empty((len(ids), len(target)))
     tolerance = boundary_tolerance(*target.shape[1:])
     for start in range(0, len(target), CHUNK):
         frames = slice(start, start + CHUNK)
         labelled = np.bitwise_or.reduce(target[frames]) | np.bitwise_or.reduce(predicted[frames])
         rows, columns = bounding_box(labelled, margin=1)
-        truth, guess = (np.ascontiguousarray(ids[frames, rows, columns]) for ids in (target, predicted))
-        for k in range(num_objects):
-            pair = truth == k + 1, guess == k + 1
+        truth, guess = (np.ascontiguousarray(values[frames, rows, columns]) for values in (target, predicted))
+        for k, object_id in enumerate(ids):
+            pair = truth == object_id, guess == object_id
             j[k, frames], f[k, frames] = region_similarity(*pair), boundary_accuracy(*pair, tolerance)
     return j, f
 
 
 def score_sequence(
     target: UInt8[np.ndarray, "T H W"], predicted: UInt8[np.ndarray, "T H W"]
-) -> tuple[tuple[Statistics, Statistics], ...]:
-    """J and F statistics of every object of a sequence, semi-supervised: the first and the last frame are not scored.
+) -> dict[int, tuple[Statistics, Statistics]]:
+    """Score J and F of every object of a sequence, semi-supervised: the first and the last frame are not scored.
 
     Args:
         target: Ground-truth ids of all frames.
         predicted: Predicted ids of all frames.
 
     Returns:
-        One pair (J, F) an object, in the order of ids.
+        A pair (J, F) by object id, in the order of ids.
 
     Raises:
         ValueError: If there are fewer than three frames, or a predicted id that the first ground-truth mask lacks.
@@ -115,12 +120,13 @@ def score_sequence(
             f"a sequence of {len(target)} frames has none left to score: the first and the last are dropped; "
             "give at least 3 frames"
         )
-    j, f = score_frames(target[1:-1], predicted[1:-1], count_objects(target[0]))
-    return tuple((summarize(j_object), summarize(f_object)) for j_object, f_object in zip(j, f, strict=True))
+    ids = object_ids(target[0])
+    j, f = score_frames(target[1:-1], predicted[1:-1], ids)
+    return {k: (summarize(j_k), summarize(f_k)) for k, j_k, f_k in zip(ids, j, f, strict=True)}
 
 
 def pool(objects: list[tuple[Statistics, Statistics]]) -> dict[str, float]:
-    """The official global scores: averages over all objects of all sequences, each object weighing the same.
+    """Average over all objects of all sequences, each object weighing the same: the official global scores.
 
     Args:
         objects: Pairs (J, F); nan everywhere where there are none.
@@ -150,12 +156,12 @@ class VideoObjectSegmentationMetric(Metric):
 
     def update(self, preds: UInt8[Tensor, "T H W"], target: UInt8[Tensor, "T H W"]) -> None:
         """Add the objects of one sequence (ids of all its frames, the first included)."""
-        for j, f in score_sequence(target.cpu().numpy(), preds.cpu().numpy()):
+        for j, f in score_sequence(target.cpu().numpy(), preds.cpu().numpy()).values():
             row = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
             self.totals += torch.tensor(row, dtype=torch.float64, device=self.totals.device)
             self.num_objects += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores under their official names; nan before the first object."""
+        """Give scores under their official names; nan before the first object."""
         averages = self.totals / self.num_objects
         return dict(zip(SCORE_NAMES, [(averages[0] + averages[3]) / 2, *averages], strict=True))

@@ -2,13 +2,15 @@
 
 Shape legend: H W pixels of an image as stored, rows columns pixels of the network's input, p patch side in pixels.
 
-    ImageSets/<year>/<split>.txt        one sequence name a line
+    ImageSets/<year>/<split>.txt        one sequence name per line
     JPEGImages/480p/<name>/00000.jpg    frames
     Annotations/480p/<name>/00000.png   masks, pixel value = object id, 0 background, 255 void
+
+MOSE and YouTube-VOS have sequences right below JPEGImages and Annotations; those are read too, as is another folder of
+a resolution where it is the only one (Full-Resolution).
 """
 
 import difflib
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +21,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from srt_distill.tasks.davis.sequence_scores import VOID, count_objects
+from srt_distill.data.listing import list_frames
+from srt_distill.data.lists import read_names
+from srt_distill.images import read_image, unreadable_as_os_error, upright_size
+from srt_distill.tasks.davis.sequence_scores import VOID, object_ids
 
 RESOLUTION = "480p"  # folder under JPEGImages and Annotations
 SHORT_SIDE = 480  # pixels at scale 1
@@ -38,49 +43,35 @@ class Video:
     Attributes:
         name: Folder name.
         frames: Image files in order of time.
-        masks: One mask file a frame.
+        masks: One mask file per frame.
         size: Height and width in pixels, the same for all.
-        num_objects: Highest object id in the first mask.
     """
 
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
     size: tuple[int, int]
-    num_objects: int
-
-    def digest(self) -> str:
-        """Hash of names and contents of all files; changes with any of them."""
-        state = hashlib.sha256()
-        for path in (*self.frames, *self.masks):
-            state.update(path.name.encode() + b"\0")
-            state.update(hashlib.sha256(path.read_bytes()).digest())
-        return state.hexdigest()
 
 
 def list_sequences(root: Path, split: str = "val", year: str = "2017") -> list[str]:
-    """Names in a split list.
+    """Read the names in a split list.
 
     Raises:
         FileNotFoundError: If the root or the list is missing; names the lists there are.
-        ValueError: If the list is empty.
+        ValueError: If the list is empty, or a line is no name of a sequence.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"no DAVIS folder at {root}; it must hold JPEGImages, Annotations and ImageSets")
+    _require_root(root)
     listing = root / "ImageSets" / year / f"{split}.txt"
     if not listing.is_file():
         available = sorted(str(path.relative_to(root)) for path in (root / "ImageSets").glob("*/*.txt"))
         raise FileNotFoundError(
             f"no split list {listing.relative_to(root)} in {root}; available: {', '.join(available) or 'none'}"
         )
-    names = listing.read_text().split()
-    if not names:
-        raise ValueError(f"split list {listing} is empty; write one sequence name a line")
-    return names
+    return read_names(listing)
 
 
 def open_videos(root: Path, names: Sequence[str]) -> list[Video]:
-    """`open_video` for several names, each once; all are checked before any work starts."""
+    """Open several sequences, each once; all are checked before any work starts. See `open_video`."""
     return [open_video(root, name) for name in dict.fromkeys(names)]
 
 
@@ -95,15 +86,8 @@ def open_video(root: Path, name: str) -> Video:
         FileNotFoundError: If the root, the sequence, its first mask or another mask is missing.
         ValueError: If there are fewer than three frames, sizes differ or the first mask holds no object.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"no DAVIS folder at {root}; it must hold JPEGImages, Annotations and ImageSets")
-    frame_folder, mask_folder = root / "JPEGImages" / RESOLUTION / name, root / "Annotations" / RESOLUTION / name
-    frames = tuple(sorted(path for path in frame_folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"}))
-    if not frames:
-        known = sorted(path.name for path in frame_folder.parent.glob("*") if path.is_dir())
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"nearest: {', '.join(close)}" if close else f"available: {', '.join(known[:20]) or 'none'}"
-        raise FileNotFoundError(f"no frames of sequence {name!r} in {frame_folder.parent}; {hint}")
+    frames = find_frames(root, name)
+    mask_folder = find_sequences(root / "Annotations", name) / name
     masks = tuple(mask_folder / f"{path.stem}.png" for path in frames)
     if not masks[0].is_file():
         raise FileNotFoundError(
@@ -119,48 +103,85 @@ def open_video(root: Path, name: str) -> Video:
         raise ValueError(
             f"sequence {name!r} has {len(frames)} frames, but the first and the last are not scored; give at least 3"
         )
-    height, width = _check_sizes(name, frames, masks)
-    num_objects = count_objects(read_mask(masks[0]))
-    if not num_objects:
+    size = _check_sizes(name, frames, masks)
+    if not object_ids(read_mask(masks[0])):
         raise ValueError(
             f"first mask {masks[0]} holds no object; give objects the ids 1, 2, ... (0 is background, {VOID} is void)"
         )
-    return Video(name, frames, masks, (height, width), num_objects)
+    return Video(name, frames, masks, size)
+
+
+def find_frames(root: Path, name: str) -> tuple[Path, ...]:
+    """Find the frames of a sequence in order of time; its masks need not be there.
+
+    Raises:
+        FileNotFoundError: If the root or the sequence is missing; names the nearest.
+        ValueError: If two files are the same frame.
+    """
+    _require_root(root)
+    parent = find_sequences(root / "JPEGImages", name)
+    folder = parent / name
+    frames = tuple(list_frames(folder)) if folder.is_dir() else ()
+    if not frames:
+        known = sorted(path.name for path in parent.glob("*") if path.is_dir())
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"nearest: {', '.join(close)}" if close else f"available: {', '.join(known[:20]) or 'none'}"
+        raise FileNotFoundError(f"no frames of sequence {name!r} in {parent}; {hint}")
+    return frames
+
+
+def find_sequences(folder: Path, name: str) -> Path:
+    """Find what holds the sequences below JPEGImages or Annotations: 480p, or else what is there.
+
+    Args:
+        folder: `JPEGImages` or `Annotations`.
+        name: Of a sequence, to tell folders of sequences from those of resolutions.
+    """
+    if (folder / RESOLUTION).is_dir():
+        return folder / RESOLUTION
+    others = [path for path in sorted(folder.glob("*")) if (path / name).is_dir()]
+    return folder if (folder / name).is_dir() or len(others) != 1 else others[0]
+
+
+def _require_root(root: Path) -> None:
+    if not root.is_dir():
+        raise FileNotFoundError(f"no DAVIS folder at {root}; it must hold JPEGImages, Annotations and ImageSets")
 
 
 def _check_sizes(name: str, frames: Iterable[Path], masks: Iterable[Path]) -> tuple[int, int]:
-    """Height and width that all frames and masks of a sequence share."""
+    """Find the height and width that all frames and masks of a sequence share."""
     first: tuple[Path, tuple[int, int]] | None = None
     for path in (*frames, *masks):
-        with Image.open(path) as image:
-            first = first or (path, image.size)
-            if image.size != first[1]:
-                raise ValueError(
-                    f"sizes differ in sequence {name!r}: {path} is {image.width}x{image.height} pixels, "
-                    f"{first[0]} is {first[1][0]}x{first[1][1]}; frames and masks must share one size"
-                )
-    width, height = first[1] if first else (0, 0)
-    return height, width
+        height, width = upright_size(path, f"{path.name} of sequence {name!r}")
+        first = first or (path, (height, width))
+        if (height, width) != first[1]:
+            raise ValueError(
+                f"sizes differ in sequence {name!r}: {path} is {width}x{height} pixels, "
+                f"{first[0]} is {first[1][1]}x{first[1][0]}; frames and masks must share one size"
+            )
+    return first[1] if first else (0, 0)
 
 
 def read_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """An image as RGB."""
-    with Image.open(path) as image:
-        return np.array(image.convert("RGB"))
+    """Read a frame, upright and in RGB.
+
+    Raises:
+        OSError: If it cannot be read; names the sequence and the file.
+    """
+    return np.array(read_image(path, f"{path.parent.name}/{path.name}"))
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """A mask as object ids.
+    """Read a mask as object ids.
 
     Raises:
+        OSError: If it cannot be read; names the sequence and the file.
         ValueError: If the file stores colours instead of ids, or an id above 254.
     """
-    with Image.open(path) as image:
-        if image.mode not in {"P", "L", "1", "I", "I;16", "I;16B"}:
-            raise ValueError(
-                f"mask {path} has mode {image.mode}, colours instead of ids; save it as a palette or 8-bit grey PNG"
-            )
-        ids = np.array(image)
+    with unreadable_as_os_error(f"{path.parent.name}/{path.name}"), Image.open(path) as image:
+        mode, ids = image.mode, np.array(image)
+    if mode not in {"P", "L", "1", "I", "I;16", "I;16B"}:
+        raise ValueError(f"mask {path} has mode {mode}, colours instead of ids; save it as a palette or 8-bit grey PNG")
     if ids.max(initial=0) > VOID:
         raise ValueError(
             f"mask {path} holds object id {ids.max()}; a palette has room for ids up to {VOID - 1} ({VOID} is void)"
@@ -169,7 +190,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
 
 
 def network_size(size: tuple[int, int], patch: int, scale: float = 1.0, size_multiple: int = 64) -> tuple[int, int]:
-    """Rows and columns an image is resized to, keeping its shape nearly.
+    """Compute the rows and columns that an image is resized to, keeping its shape nearly.
 
     The short side becomes 480 · scale, or the nearest multiple of the patch where that is none. The long side follows
     and is cut down to a multiple of `size_multiple` (DINO's script: 64 whatever the patch), or of the patch where
@@ -195,13 +216,8 @@ def network_size(size: tuple[int, int], patch: int, scale: float = 1.0, size_mul
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-def prepare_frame(
-    frame: UInt8[np.ndarray, "H W 3"],
-    size: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Float[torch.Tensor, "3 rows columns"]:
-    """Resize and normalise a frame.
+def resize_frame(frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[torch.Tensor, "3 rows columns"]:
+    """Resize a frame to the network's input.
 
     Bilinear from the four nearest pixels, whatever the factor, and rounded to 8 bits: what the protocol's script gets
     from its image library.
@@ -209,16 +225,13 @@ def prepare_frame(
     Args:
         frame: RGB image.
         size: Rows and columns of the result.
-        mean: Per channel, for values in [0, 1].
-        std: Per channel.
     """
     pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
-    resized = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)[0].round_().div_(255)
-    return (resized - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)[0].round_().to(torch.uint8)
 
 
 def read_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], num_workers: int) -> Iterator[Loaded]:
-    """Results of `load` in order, made in threads while the caller works on earlier ones."""
+    """Yield results of `load` in order, made in threads while the caller works on earlier ones."""
     with ThreadPoolExecutor(num_workers, thread_name_prefix="read") as threads:
         waiting: deque = deque()
         try:
