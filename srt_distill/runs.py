@@ -12,7 +12,15 @@ import torch
 import yaml
 from torch import nn
 
-from srt_distill.backbone import add_adapters, build_backbone, load_backbone, plain_state, save_backbone
+from srt_distill.backbone import (
+    add_adapters,
+    build_backbone,
+    load_backbone,
+    plain_state,
+    read_torch_file,
+    require_finite,
+    save_backbone,
+)
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.files import TIMM_FOLDER, replaced_file, replaced_folder
 
@@ -20,7 +28,8 @@ CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
 CONFIG_FILE = "config.yaml"
 STUDENT_FOLDER = "student"
-SCORE_PREFIXES = ("val/", "davis/")
+OTHER_TRAININGS = "Weights of other trainings are given as a file of weights beside the name of a backbone"
+MUST_HOLD = ("state_dict", "hyper_parameters", "backbone", "scores", "global_step")
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Run:
         path: The .ckpt file.
         student: The adapted model, a plain timm model in eval mode; adapters are merged into its weights.
         teacher: The frozen original.
-        settings: Arguments of `SRTDistillation`.
+        settings: Arguments of `SRTDistillation`, options as dictionaries: settings["srt"]["radius"].
         data_settings: Arguments of the data module, from the run folder's config; empty for a checkpoint that left it.
         scores: Held-out scores when the checkpoint was written.
         step: Optimiser steps taken.
@@ -71,6 +80,11 @@ def find_checkpoint(path: str | Path) -> Path:
     )
 
 
+def run_folder(checkpoint: Path) -> Path:
+    """Return the run folder that a checkpoint belongs to, or the checkpoint itself where it lies alone."""
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINT_FOLDER else checkpoint
+
+
 def round_folder(root: Path, number: int) -> Path:
     """Return the run folder of a round, counted from 1."""
     return root / f"round-{number}"
@@ -97,57 +111,100 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> None:
 
     Args:
         path: The .ckpt file.
-        scores: What was logged; names outside `SCORE_PREFIXES` are passed over.
+        scores: What was logged; what `is_score` does not take for a score is passed over.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    checkpoint["scores"] |= {name: value for name, value in scores.items() if name.startswith(SCORE_PREFIXES)}
+    checkpoint = read_checkpoint(path)
+    checkpoint["scores"] |= {name: value for name, value in scores.items() if is_score(name)}
     with replaced_file(path) as temporary:
         torch.save(checkpoint, temporary)
+
+
+def is_score(name: str) -> bool:
+    """Tell what was measured of a student, `val/gap_closed` or a task's score, from what was logged of its training."""
+    return "/" in name and not name.startswith("train/")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of `SRTDistillation`, without running any code from it, and prove that it is whole.
+
+    Args:
+        path: The .ckpt file.
+
+    Returns:
+        What it holds, `MUST_HOLD` and more, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is empty, damaged, of another program, or needs more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist; give a .ckpt file of srt-distill fit")
+    try:
+        checkpoint = read_torch_file(path)
+    except ValueError as error:
+        others = ", ".join(sorted(str(file) for file in path.parent.glob("*.ckpt") if file != path)) or "none"
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: {error}\nOther checkpoints beside it: {others}. {OTHER_TRAININGS}"
+        ) from error
+    missing = [key for key in MUST_HOLD if not isinstance(checkpoint, Mapping) or key not in checkpoint]
+    if missing:
+        raise ValueError(
+            f"{path} is no checkpoint of srt-distill fit: it holds no {missing[0]!r}; give a .ckpt that it wrote. "
+            f"{OTHER_TRAININGS}"
+        )
+    return dict(checkpoint)
 
 
 def load_run(path: str | Path) -> Run:
     """Load student and teacher from a run folder or checkpoint, with neither hub nor original weights file.
 
+    Args:
+        path: A run folder or a .ckpt file.
+
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If it is not one of `SRTDistillation`, or weights in it are missing.
+        ValueError: If it is damaged or none of `SRTDistillation`, or weights in it are missing or no numbers.
     """
     path = find_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({str(error).partition('.')[0]}): it is cut short, no .ckpt, or "
-            "needs more than tensors and plain values, and a pickle can run any code. What srt-distill fit writes "
-            "never does: fetch it again. Weights of other trainings go to --model.weights <file>, which says how to "
-            "convert them"
-        ) from error
-    if "backbone" not in checkpoint or "state_dict" not in checkpoint:
-        raise ValueError(
-            f"{path} is no checkpoint of srt-distill fit: it describes no backbone; give a fit run's .ckpt"
+        run = Run(
+            path=path,
+            student=_role(checkpoint, "student"),
+            teacher=_role(checkpoint, "teacher"),
+            settings=dict(checkpoint["hyper_parameters"]),
+            data_settings=_data_settings(path.parent.parent / CONFIG_FILE),
+            scores=dict(checkpoint["scores"]),
+            step=checkpoint["global_step"],
         )
-    return Run(
-        path=path,
-        student=_role(checkpoint, "student"),
-        teacher=_role(checkpoint, "teacher"),
-        settings=dict(checkpoint["hyper_parameters"]),
-        data_settings=_data_settings(path.parent.parent / CONFIG_FILE),
-        scores=dict(checkpoint["scores"]),
-        step=checkpoint["global_step"],
-    )
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{path} is a checkpoint of another version of srt-distill ({reason}); load it with the version that wrote "
+            "it, or train again"
+        ) from error
+    require_finite(run.student.state_dict(), f"the student in {path}")
+    return run
 
 
 def _data_settings(config: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(config.read_text())["data"]) if config.is_file() else {}
+    """Read the data settings beside a checkpoint, of a run folder that has them."""
+    try:
+        content = yaml.safe_load(config.read_text()) if config.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):  # somebody else's file of that name
+        content = None
+    settings = content.get("data") if isinstance(content, Mapping) else None
+    return dict(settings) if isinstance(settings, Mapping) else {}
 
 
 def _role(checkpoint: dict[str, Any], role: str) -> nn.Module:
     prefix = f"{role}."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    settings = checkpoint["hyper_parameters"]
-    if role == "student" and settings["trainable"] == "lora":
+    trainable = checkpoint["hyper_parameters"]["trainable"]
+    if role == "student" and trainable["part"] == "lora":
         adapted = build_backbone(checkpoint["backbone"])
-        add_adapters(adapted, settings["lora_rank"], settings["lora_alpha"])
+        add_adapters(adapted, trainable["lora_rank"], trainable["lora_alpha"])
         adapted.load_state_dict(weights)
         weights = {key: value.detach() for key, value in plain_state(adapted).items()}
     model = build_backbone(checkpoint["backbone"])

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from views import draw_views, match_tokens
 
 from srt_distill.backbone import build_backbone, describe_backbone, save_backbone
-from srt_distill.files import replaced_folder, require_writable
+from srt_distill.files import Holding, replaced_folder, require_replaceable
 
 PATCH = 16
 CROP = 128
@@ -55,6 +55,7 @@ PICTURE_SIZE = (240, 448)
 PICTURE_OBJECTS = (4, 5, 6)
 PICTURE_SEED = 7  # a stream of scenes of its own, apart from those of the videos
 HEAD = (512, 128)  # hidden and output features of the projection, which is thrown away afterwards
+HOLDING = Holding("config.json", ("config.json", "model.safetensors", "README.md"))
 
 
 def compose_pictures(num_pictures: int, seed: int) -> UInt8[Tensor, "B 3 H W"]:
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.1, help="of the contrast")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    require_writable(options.output.parent)
+    require_replaceable(options.output, HOLDING)
     make_demo_videos(options.videos)
     start = time.perf_counter()
     model = pretrain(
@@ -186,7 +187,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     scores = measure({"random weights": build_backbone(BACKBONE), "pre-trained": model}, options.videos)
     settings = {name: value for name, value in vars(options).items() if name not in ("output", "videos")}
-    with replaced_folder(options.output) as folder:
+    with replaced_folder(options.output, HOLDING) as folder:
         save_backbone(model, folder)
         write_card(folder, settings | {"num_pictures": NUM_PICTURES}, scores, minutes)
     print(f"{options.output}: " + ", ".join(f"{name} {row['J&F-Mean']:.4f}" for name, row in scores.items()))

@@ -7,6 +7,7 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 """
 
 from srt_distill.backbone.adapters import add_adapters, paired_weights, plain_state
+from srt_distill.backbone.checkpoints import read_torch_file, require_finite
 from srt_distill.backbone.classification import classifier
 from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, backbone_normalization, describe_backbone
 from srt_distill.backbone.loading import load_backbone
@@ -48,6 +49,8 @@ __all__ = [
     "overlap_tokens",
     "paired_weights",
     "plain_state",
+    "read_torch_file",
+    "require_finite",
     "require_same_weights",
     "save_backbone",
     "select_trainable",

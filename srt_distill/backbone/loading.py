@@ -3,8 +3,10 @@
 Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
 """
 
+import logging
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import timm
 from timm.models import model_entrypoint
 from torch import Tensor, nn
 
-from srt_distill.backbone.checkpoints import drop_foreign, read_weights, strip_prefixes
+from srt_distill.backbone.checkpoints import drop_foreign, read_weights, require_finite, strip_prefixes
 from srt_distill.backbone.names import resolve_name
 from srt_distill.backbone.position import PositionEmbedding, set_position_embedding
 
+logger = logging.getLogger(__name__)
+
 MAX_LISTED = 12  # tensors named in an error
+MAX_SHOWN = 3  # of the file's own names, shown beside them
 
 
 def load_backbone(
@@ -55,6 +60,8 @@ def load_backbone(
         model = _load_file(source.name, source.architecture, source.model_args, file)
     else:
         model = create_backbone(source.name, source.model_args, pretrained=pretrained)
+    if pretrained:
+        require_finite(model.state_dict(), file or name)
     set_position_embedding(model, position_embedding)
     return model.eval()
 
@@ -129,12 +136,25 @@ def _load_file(name: str, architecture: str, model_args: Mapping[str, Any], file
     if num_classes != model.num_classes:
         model = create_backbone(name, model_args, num_classes=num_classes)
     state = drop_foreign(state, model.state_dict().keys(), file)
-    _check_fit(state, model, file, name)
+    _check_fit(state, model, file, name, stored)
     model.load_state_dict(state)
     if name == architecture:
+        described = vars(model)["pretrained_cfg"]
+        _say_normalization(file.name, name, tuple(described["mean"]), tuple(described["std"]))
         for key in ("tag", "license"):  # timm's default weights of this architecture, which these are not
-            vars(model)["pretrained_cfg"].pop(key, None)
+            described.pop(key, None)
     return model
+
+
+@cache
+def _say_normalization(file: str, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Say once which mean and std are taken for weights that state none."""
+    logger.warning(
+        "%s states no mean and std: images are normalised with mean %s and std %s, those of timm's default weights of "
+        "%s. If these weights were trained with others, name timm weights that have them (%s.<tag>, such as .dino), or "
+        "a local-dir:<folder> whose config.json states them",
+        *(file, mean, std, name, name),
+    )
 
 
 def _apply_release_filter(
@@ -148,7 +168,7 @@ def _apply_release_filter(
         return dict(filter_release(dict(state), model))
     except (KeyError, RuntimeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(
-            f"{file} does not fit {architecture}: timm could not translate its layout ({error!r})"
+            f"{file} does not fit {architecture}: timm could not translate its layout ({error!r}){_show_names(state)}"
         ) from error
 
 
@@ -179,7 +199,9 @@ def _check_patch_embedding(state: Mapping[str, Tensor], model: nn.Module, file: 
         )
 
 
-def _check_fit(state: Mapping[str, Tensor], model: nn.Module, file: Path, name: str) -> None:
+def _check_fit(
+    state: Mapping[str, Tensor], model: nn.Module, file: Path, name: str, stored: Mapping[str, Tensor]
+) -> None:
     expected = model.state_dict()
     faults = [f"missing {key} {tuple(value.shape)}" for key, value in expected.items() if key not in state]
     faults += [
@@ -193,5 +215,12 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, file: Path, name: 
         more = f"\n  ... and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
         raise ValueError(
             f"{file} does not fit {name}: {len(faults)} of {len(expected)} tensors\n  {listed}{more}\n"
-            "give the model name that these weights were trained with"
+            f"give the model name that these weights were trained with{_show_names(stored)}"
         )
+
+
+def _show_names(stored: Mapping[str, Tensor]) -> str:
+    """Show some of the names that a file holds, for a reader to compare."""
+    names = list(stored)
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"; the file holds {', '.join(names[:MAX_SHOWN])}{more}"

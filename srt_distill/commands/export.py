@@ -8,8 +8,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from srt_distill.exporting import Format, export_student, push_folder, require_hub
-from srt_distill.runs import load_run
+from srt_distill.exporting import Format, export_student
 
 
 def export(
@@ -28,7 +27,7 @@ def export(
 
     Args:
         checkpoint: A run folder that `srt-distill fit` wrote, or one of its .ckpt files.
-        output: Folder to write.
+        output: Folder to write: absent, empty, or an older export that holds nothing else.
         formats: More formats beside the timm folder, for example '[onnx, transformers]'. transformers: the folder loads
             with AutoModel, and so does its subfolder transformers/, natively, for ViT, DeiT, DINO and DINOv2. onnx:
             model.onnx, any number of images of any size. torch_export: model.pt2, the same for torch alone. release:
@@ -36,9 +35,7 @@ def export(
         push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
         private: Make that repository private.
     """
-    if push_to_hub is not None:
-        require_hub(push_to_hub)
-    done = export_student(load_run(checkpoint), output, formats or (), progress=True)
+    done = export_student(checkpoint, output, formats or (), push_to_hub=push_to_hub, private=private, progress=True)
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
         for size, difference in proof.differences.items():
@@ -55,8 +52,8 @@ def export(
         f"  latency student/teacher {latency.ratio:.3f} ({latency.ratio_low:.3f} to {latency.ratio_high:.3f}, "
         f"{latency.num_pairs} pairs): {parity.verdict}"
     )
-    if push_to_hub is not None:
-        print(f"Pushed to {push_folder(done.folder, push_to_hub, private=private)}")
+    if done.address is not None:
+        print(f"Pushed to {done.address}")
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ NAMES: tuple[tuple[str, str | None, str | None], ...] = (
 
 
 def to_native_layout(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights of the native class that a backbone is.
+    """Make configuration and weights of the native class that a backbone is.
 
     Args:
         model: A backbone.
@@ -108,7 +108,7 @@ def to_native_layout(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor
 
 
 def _split_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values apart, the classifier left out."""
+    """Take queries, keys and values apart, the classifier left out."""
     split = {}
     for key, value in state.items():
         if ".attn.qkv." in key:

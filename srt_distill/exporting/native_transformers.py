@@ -86,7 +86,7 @@ def _processor(model: Any, config: dict[str, Any]) -> dict[str, Any]:
 def _features_as_native(
     model: Any, images: Float[Tensor, "B 3 H W"], features: Float[Tensor, "B N C"]
 ) -> Float[Tensor, "B N C"]:
-    """The student's features with its position embedding resized without antialiasing."""
+    """Compute the student's features with its position embedding resized without antialiasing."""
     native = model.patch_embed.grid_size
     rows, columns = (side // model.patch_embed.patch_size[0] for side in images.shape[-2:])
     if (rows, columns) == tuple(native):

@@ -74,5 +74,5 @@ def dynamic_axes(info: BackboneInfo) -> dict[int, Any]:
 
 
 def _example_size(info: BackboneInfo) -> tuple[int, int]:
-    """An image whose sides are nothing special: the program must hold for others."""
+    """Choose an image whose sides are nothing special: the program must hold for others."""
     return info.fixed_size or (6 * info.patch_size, 9 * info.patch_size)

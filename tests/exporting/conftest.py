@@ -3,20 +3,17 @@
 from typing import get_args
 
 import pytest
-import pytorch_lightning as pl
 
 from srt_distill.exporting import Format, export_student
 from srt_distill.runs import load_run
-from srt_distill.training.distillation import SRTDistillation
-from tests.test_distillation import loader
+from tests.training.distilling import distillation, loader, quiet_trainer
 
 
 @pytest.fixture(scope="package")
 def run(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    module = SRTDistillation(f"local-dir:{tiny_folder}", shift_radius=1)
-    trainer = pl.Trainer(max_epochs=1, logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    trainer.fit(module, loader(), loader(4, seed=1))
+    trainer = quiet_trainer(folder, max_epochs=1)
+    trainer.fit(distillation(tiny_folder), loader(), loader(4, seed=1))
     trainer.save_checkpoint(folder / "run.ckpt")
     return load_run(folder / "run.ckpt")
 
