@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -192,7 +192,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "Task":
         """Make the task on made data, seconds long: write a few items in its own layout, return it on them."""
 
 

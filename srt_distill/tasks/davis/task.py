@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ class Davis(Task):
         return Sheet(tuple(rows), frame_curves(video, folders), "J over the frames")
 
     @classmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "Davis":
         """Make videos of five frames with two moving squares."""
         write_example(folder)
         return cls(folder, scale=64 / 480, size_multiple=16)

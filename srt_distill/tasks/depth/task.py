@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -194,7 +194,7 @@ class Depth(Task):
         )
 
     @classmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "Depth":
         """Six training and two test images of 64x64, darker where farther, and a short training of two seeds."""
         draws = np.random.default_rng(0)
         for split, number in (("train", 6), ("test", 2)):

@@ -9,7 +9,7 @@ bilinear to the labels, cross-entropy.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,7 @@ class Segmentation(SegmentationTask):
         return head.to(features.device).eval()(features)
 
     @classmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "Segmentation":
         """Six training and two test images of 64x64 with three colours, and a short training of two seeds."""
         draw_rectangles(folder)
         return cls(folder, training=HeadTraining(steps=40, learning_rate=0.01, seeds=2))
@@ -141,7 +141,7 @@ class Nuclei(Segmentation):
     layout: Layout = "instances"
 
     @classmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "Nuclei":
         """Six training and two test images of 64x64 with two bright discs, masks numbered."""
         draw_discs(folder)
         return cls(folder, training=HeadTraining(steps=40, learning_rate=0.01, seeds=2))

@@ -10,7 +10,6 @@ its pixels. The one random thing is which tokens the memory keeps.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +119,7 @@ class SegmentationNeighbours(SegmentationTask):
         return found.T.unflatten(1, tuple(features.shape[-2:]))[None]
 
     @classmethod
-    def example(cls, folder: Path) -> Self:
+    def example(cls, folder: Path) -> "SegmentationNeighbours":
         """Six training and two test images of 64x64 with three colours, and a memory of 100 tokens under two seeds."""
         draw_rectangles(folder)
         return cls(folder, memory_tokens=100, seeds=2)
