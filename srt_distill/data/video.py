@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srt_distill.data.listing import find_files
+from srt_distill.data.kinds import FOREIGN_ENDINGS, PICTURE_ENDINGS, by_ending, is_picture, pick_pictures
+from srt_distill.data.listing import find_files, natural_order
 from srt_distill.data.source import ImageSource
 
 VIDEO_EXTENSIONS = (
@@ -20,38 +21,54 @@ def is_video(path: Path) -> bool:
     """Tell whether a file is a video, by what it holds; only its beginning is read.
 
     A picture is none, be it animated, and whatever its name ends in; nor is sound with a cover picture. The ending
-    decides only where nothing can open the file, so that a damaged video is still spoken of as a video.
+    decides only where FFmpeg cannot open the file, so that a damaged video is still spoken of as a video.
+
+    Raises:
+        OSError: If the file cannot be read.
     """
     from srt_distill.data.frame_reader import holds_video
 
-    if not path.is_file():
-        return False
-    if is_picture(path):
+    if not path.is_file() or is_picture(path):
         return False
     held = holds_video(path)
     return path.suffix.lower() in VIDEO_EXTENSIONS if held is None else held
 
 
-def is_picture(path: Path) -> bool:
-    """Tell whether Pillow knows the file by its beginning."""
-    try:
-        with Image.open(path) as image:
-            return image.format != "MPEG"  # a video that Pillow can name but not read
-    except Image.DecompressionBombError:
-        return True
-    except MemoryError:
-        raise
-    except Exception:  # its plug-ins raise what they like on what is not theirs
-        return False
+def find_videos(root: Path) -> list[str]:
+    """Find all videos in a folder and below it; paths relative to it, in natural order.
+
+    What is a video, the content says; of many files of one ending that is no video's, a few are looked into.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        NotADirectoryError: If it is a file.
+        PermissionError: If it may not be listed.
+    """
+    videos: list[str] = []
+    for kind, names in by_ending(find_files(root, ("",), recursive=True)).items():
+        if kind in VIDEO_EXTENSIONS:
+            videos += [name for name in names if is_video(root / name)]
+        elif kind not in PICTURE_ENDINGS | FOREIGN_ENDINGS:
+            videos += pick_pictures(names, lambda name: is_video(root / name))
+    return natural_order(videos)
 
 
 class VideoFrames(ImageSource):
-    """The frames of a video file, or of all video files in a folder and below it.
+    """The frames of a video file, or of all video files in a folder and below it, as a player shows them.
+
+    Any file that FFmpeg reads is a video, whatever its ending. Frames come in the order shown, turned and mirrored as
+    the file says; where the pixel aspect is not square they are stretched to how they are meant to be seen. Of several
+    streams the best is taken, never a cover picture. A frame that cannot be decoded costs that frame alone; but as in a
+    player, those that lean on it may show its traces.
 
     Nothing is extracted to disk. In random order a frame costs half a group of pictures on average: where groups are
     long (hundreds of frames, as in streams from the web), extract the frames once and use `ImageFolder`. Building the
-    index reads each file through once without decoding; it takes at most 16 bytes a frame. A file that cannot be
-    indexed stands for one unreadable image.
+    index reads each file through once without decoding, and decodes those once that do not store the order of their
+    frames (AVI, ASF and bare streams with frames that lean on later ones). It takes 8 bytes per frame and 24 per key
+    frame. A file that cannot be indexed stands for one unreadable image.
 
     Args:
         path: the file, or the folder.
@@ -63,28 +80,27 @@ class VideoFrames(ImageSource):
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
-        from srt_distill.data.frame_reader import FrameReader, FrameTimes, read_frame_times
+        from srt_distill.data.frame_reader import FrameIndex, FrameReader, index_frames
 
         path = Path(path)
         if every < 1:
             raise ValueError(f"every={every} must be at least 1; 1 keeps all frames")
         self._folder = path.parent if path.is_file() else path
-        self._files = [path.name] if path.is_file() else find_files(path, VIDEO_EXTENSIONS, recursive=True)
+        self._files = [path.name] if path.is_file() else find_videos(path)
         if not self._files:
             raise FileNotFoundError(
-                f"no video in {path} (looked for {', '.join(VIDEO_EXTENSIONS)}, here and in all folders below); "
-                "check the path"
+                f"no video in {path} (looked here and in all folders below, into files of any ending); check the path"
             )
         self._every = every
-        self._times: list[FrameTimes | str] = []
+        self._indices: list[FrameIndex | str] = []
         counts = []
         for file in self._files:
             try:
-                times = read_frame_times(self._folder / file)
-                self._times.append(times)
-                counts.append(-(-len(times.shown) // every))
+                frames = index_frames(self._folder / file)
+                self._indices.append(frames)
+                counts.append(-(-len(frames.shown) // every))
             except OSError as error:
-                self._times.append(str(error))
+                self._indices.append(str(error))
                 counts.append(1)
         self._ends = np.cumsum(counts, dtype=np.int64)
         self._open: FrameReader | None = None
@@ -94,28 +110,28 @@ class VideoFrames(ImageSource):
         return int(self._ends[-1])
 
     def load(self, index: int) -> Image.Image:
-        """The frame, in RGB, upright where the file says how the camera was held."""
+        """Decode the frame: in RGB, as a player shows it."""
         from srt_distill.data.frame_reader import FrameReader
 
         video, frame = self._locate(index)
-        times = self._times[video]
-        if isinstance(times, str):
-            raise OSError(times)
+        frames = self._indices[video]
+        if isinstance(frames, str):
+            raise OSError(frames)
         wanted = (os.getpid(), video)  # a forked process must open its own: they would share one file position
         if self._open is None or self._open_in != wanted:
-            self._open, self._open_in = FrameReader(self._folder / self._files[video], times), wanted
+            self._open, self._open_in = FrameReader(self._folder / self._files[video], frames), wanted
         try:
             return self._open.read(frame)
         except OSError as error:
             raise OSError(f"{self._files[video]}: {error}") from error
 
     def name(self, index: int) -> str:
-        """The file, and the number of the frame in it (from 0, before `every`)."""
+        """Name the file, and the number of the frame in it (from 0, before `every`)."""
         video, frame = self._locate(index)
         return f"{self._files[video]}#{frame}"
 
     def _locate(self, index: int) -> tuple[int, int]:
-        """Which video, and which of its frames."""
+        """Find which video it is in, and which of its frames it is."""
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} is out of range: the source has {len(self)}")
         video = int(np.searchsorted(self._ends, index, side="right"))

@@ -1,5 +1,6 @@
 """Pictures and videos whose pixels tell where they come from."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,12 +18,25 @@ def picture(number: int, height: int = 40, width: int = 56) -> Image.Image:
 
 
 def write_video(
-    path: Path, num_frames: int, codec: str = "mpeg4", turned: int = 0, container: str | None = None, **options: str
+    path: Path,
+    num_frames: int,
+    codec: str = "mpeg4",
+    turned: int = 0,
+    container: str | None = None,
+    pixel_aspect: Fraction | None = None,
+    **options: str,
 ) -> None:
     """Frames of one grey each, 6 levels apart, in groups of 12, with a brighter corner at the top left."""
     with av.open(path, "w", container) as output:
         stream = output.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 12
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = (
+            64,
+            48,
+            ("rgb24" if codec == "png" else "yuv420p"),
+            12,
+        )
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.bit_rate = 4_000_000
         stream.codec_context.thread_count = 1  # its threads would be missed by loader processes forked later
         if turned:
