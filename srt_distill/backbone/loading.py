@@ -15,6 +15,7 @@ from timm.models import model_entrypoint
 from torch import Tensor, nn
 
 from srt_distill.backbone.checkpoints import drop_foreign, read_weights, require_finite, strip_prefixes
+from srt_distill.backbone.hub import fetching
 from srt_distill.backbone.names import resolve_name
 from srt_distill.backbone.position import PositionEmbedding, set_position_embedding
 
@@ -113,15 +114,13 @@ def _create(
     extra: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if pretrained_cfg is not None:
         extra["pretrained_cfg"] = dict(pretrained_cfg)
+    if not pretrained:
+        return timm.create_model(name, **build_args, **extra)
     try:
-        return timm.create_model(name, pretrained=pretrained, **build_args, **extra)
-    except OSError as error:
-        raise OSError(
-            f"the weights of {name} could not be fetched ({error}); give weights=<file>, a local-dir:<folder>, or "
-            "pretrained=False for random weights"
-        ) from error
+        with fetching(f"the weights of {name}", "give weights=<file> or a local-dir:<folder>"):
+            return timm.create_model(name, pretrained=True, **build_args, **extra)
     except RuntimeError as error:
-        if not pretrained or "pretrained" not in str(error).lower():
+        if "pretrained" not in str(error).lower():
             raise
         raise ValueError(f"{error} Give weights=<file>, or pretrained=False for random weights") from error
 
@@ -151,7 +150,7 @@ def _say_normalization(file: str, name: str, mean: tuple[float, ...], std: tuple
     """Say once which mean and std are taken for weights that state none."""
     logger.warning(
         "%s states no mean and std: images are normalised with mean %s and std %s, those of timm's default weights of "
-        "%s. If these weights were trained with others, name timm weights that have them (%s.<tag>, such as .dino), or "
+        "%s. If these weights were trained with others, name timm weights that have them (%s.<tag>), or "
         "a local-dir:<folder> whose config.json states them",
         *(file, mean, std, name, name),
     )

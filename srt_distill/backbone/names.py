@@ -12,6 +12,8 @@ from typing import Any
 import timm
 from timm.models import load_model_config_from_hf
 
+from srt_distill.backbone.hub import fetching
+
 
 @dataclass(frozen=True)
 class BackboneSource:
@@ -61,13 +63,8 @@ def resolve_name(name: str) -> BackboneSource:
     if prefix == "local-dir":
         return _resolve_folder(name, Path(rest))
     if prefix == "hf-hub":
-        try:
+        with fetching(name, "give a local-dir:<folder>"):
             _, architecture, model_args = load_model_config_from_hf(rest)
-        except OSError as error:
-            raise OSError(
-                f"{name} could not be fetched ({error}); check the spelling and the connection, or give "
-                "local-dir:<folder>"
-            ) from error
         _check_architecture(architecture)
         return BackboneSource(name, architecture, dict(model_args or {}))
     if Path(name).is_dir():

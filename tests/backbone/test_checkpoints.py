@@ -4,7 +4,10 @@ import argparse
 import logging
 import pickle
 import re
+import shlex
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -175,6 +178,14 @@ def test_two_backbones_in_one_flat_file_are_ambiguous(tiny: Path, tmp_path: Path
         load_backbone(f"local-dir:{tiny}", weights=tmp_path / "both.pth")
 
 
+def convert(message: str) -> None:
+    """Do what the line that a refusal prints does when a user runs it, having decided to trust the file."""
+    python, option, program, *files = shlex.split(message.splitlines()[-1])
+    assert (python, option) == ("python", "-c")
+    with patch.object(sys, "argv", ["-c", *files]):
+        exec(program, {})
+
+
 class Payload:
     """What a pickle from a stranger may do."""
 
@@ -188,9 +199,7 @@ def test_pickle_with_code_is_refused_and_not_run(tiny: Path, tmp_path: Path, mon
     with pytest.raises(ValueError, match=r"is refused.*pathlib[\s\S]*safetensors") as caught:
         load_backbone(f"local-dir:{tiny}", weights="evil.pth")
     assert not Path("touched").exists()
-    command = str(caught.value).splitlines()[-1].strip()
-    program = command.removeprefix('python -c "').removesuffix('"')
-    exec(program, {})  # the way out works: what the user would run after deciding to trust the file
+    convert(str(caught.value))
     assert Path("touched").exists()
     assert same(load_backbone(f"local-dir:{tiny}", weights="evil.safetensors"), stored(tiny))
 
@@ -215,3 +224,74 @@ def test_plain_pickle_is_refused(tmp_path: Path):
     (tmp_path / "old.pth").write_bytes(pickle.dumps({"model": Payload()}, protocol=2))
     with pytest.raises(ValueError, match=r"old\.pth"):
         read_weights(tmp_path / "old.pth")
+
+
+def test_a_whole_pickled_model_can_be_converted(tiny: Path, tmp_path: Path):
+    torch.save({"model": torch.nn.Linear(2, 3), "epoch": 1}, tmp_path / "it's whole.pth")
+    with pytest.raises(ValueError, match=r"is refused.*Linear") as caught:
+        read_weights(tmp_path / "it's whole.pth")
+    convert(str(caught.value))
+    assert read_weights(tmp_path / "it's whole.safetensors").keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "called"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 22883344\n",
+            "Git LFS pointer.*git lfs pull",
+        ),
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "web page"),
+        (b"  \n<html lang='en'>" + "é".encode() * 300, "web page"),
+        (b'{"error": "Entry not found"}', "is a text"),
+        ("Zugriff verweigert: für diese Datei. ".encode() * 40, "is a text"),
+        (b"", "is empty"),
+    ],
+)
+def test_files_without_weights_are_called_what_they_are(suffix: str, content: bytes, called: str, tmp_path: Path):
+    file = tmp_path / f"weights{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=called) as caught:
+        read_weights(file)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_flipped_bytes_are_found(tiny: Path, tmp_path: Path):
+    file = tmp_path / "weights.pth"
+    torch.save(stored(tiny), file)
+    whole = file.read_bytes()
+    assert same(load_backbone(f"local-dir:{tiny}", weights=file), stored(tiny))
+    for place in range(len(whole) // 3, len(whole) // 2, 997):
+        damaged = bytearray(whole)
+        damaged[place : place + 4] = bytes(byte ^ 0x41 for byte in damaged[place : place + 4])
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"weights\.pth is (damaged|cut short)"):
+            read_weights(file)
+    file.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"weights\.pth is cut short"):
+        read_weights(file)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["student_backbone.", "_fsdp_wrapped_module.", "my_model.image_tower.", "a.b.c.d.", "blocks."]
+)
+def test_any_single_prefix_is_taken(prefix: str, tiny: Path, tmp_path: Path):
+    torch.save({**prefixed(stored(tiny), prefix), "other.norm.weight": torch.zeros(24)}, tmp_path / "w.pth")
+    assert same(load_backbone(f"local-dir:{tiny}", weights=tmp_path / "w.pth"), stored(tiny))
+
+
+def test_foreign_names_are_shown(tiny: Path, tmp_path: Path):
+    state = {f"stage7.unit{number}.kernel": value for number, value in enumerate(stored(tiny).values())}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"does not fit[\s\S]*stage7\.unit0\.kernel, .*and \d+ more"):
+        load_backbone(f"local-dir:{tiny}", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tiny: Path, tmp_path: Path):
+    state = stored(tiny)
+    state["blocks.1.mlp.fc1.bias"][3] = value
+    torch.save(state, tmp_path / "diverged.pth")
+    with pytest.raises(ValueError, match=r"diverged\.pth holds NaN or infinity in 1 of .* blocks\.1\.mlp\.fc1\.bias"):
+        load_backbone(f"local-dir:{tiny}", weights=tmp_path / "diverged.pth")

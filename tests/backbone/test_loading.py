@@ -3,6 +3,9 @@
 import json
 import logging
 import shutil
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from srt_distill.backbone import (
     build_backbone,
     describe_backbone,
     hash_weights,
+    hub,
     load_backbone,
     nearest_models,
 )
@@ -169,7 +173,7 @@ def test_real_deit_tiny(shared_data: Path, caplog: pytest.LogCaptureFixture):
     file = shared_data / "weights" / "deit_tiny_patch16_224.safetensors"
     with caplog.at_level(logging.WARNING):
         model = load_backbone("deit_tiny_patch16_224", weights=file)
-    assert not caplog.records
+    assert [record for record in caplog.records if "no mean and std" not in record.getMessage()] == []
     info = describe_backbone(model)
     assert (info.name, info.patch_size, info.num_layers, info.num_features) == ("deit_tiny_patch16_224", 16, 12, 192)
     assert info.mean == (0.485, 0.456, 0.406)
@@ -179,3 +183,64 @@ def test_real_deit_tiny(shared_data: Path, caplog: pytest.LogCaptureFixture):
     assert info.fixed_size is None
     with pytest.raises(ValueError, match="does not fit vit_small_patch16_224"):
         load_backbone("vit_small_patch16_224", weights=file)
+
+
+def test_mean_and_std_of_weights_that_state_none_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    state = load_backbone("test_vit", pretrained=False).state_dict()
+    save_file(state, tmp_path / "mine.safetensors")
+    for _ in range(2):
+        load_backbone("test_vit", weights=tmp_path / "mine.safetensors")
+    (record,) = caplog.records
+    assert "mine.safetensors" in record.getMessage()
+    assert "mean (0.5, 0.5, 0.5)" in record.getMessage()
+    caplog.clear()
+    load_backbone("test_vit.r160_in1k", weights=tmp_path / "mine.safetensors")  # these mean and std were asked for
+    assert not caplog.records
+
+
+class Answer(threading.Thread):
+    """A server that answers every request alike, or not at all."""
+
+    def __init__(self, answer: bytes | None):
+        super().__init__(daemon=True)
+        self.answer, self.server, self.open = answer, socket.create_server(("127.0.0.1", 0)), []
+        self.address = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        self.start()
+
+    def run(self):
+        while True:
+            client, _ = self.server.accept()
+            self.open.append(client)
+            if self.answer is not None:
+                client.recv(4096)
+                client.sendall(self.answer)
+                client.close()
+
+
+REFUSAL = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", ["test_vit.r160_in1k", "hf-hub:someone/tiny"])
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(REFUSAL, "407"), (None, "timed out|no answer"), (b"refuse", "refused")]
+)
+def test_a_hub_out_of_reach_is_said_at_once(
+    name: str, answer: bytes | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from huggingface_hub import close_session, constants
+
+    address = "http://127.0.0.1:9" if answer == b"refuse" else Answer(answer).address
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    for variable in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(variable, address)
+    for variable in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    close_session()  # the next one sees the proxy
+    start = time.monotonic()
+    with pytest.raises(OSError, match=rf"out of reach \(.*({reason}).*local-dir.*HTTPS_PROXY=http://USER"):
+        load_backbone(name)
+    assert time.monotonic() - start < 10
+    assert constants.HF_HUB_OFFLINE is False
+    close_session()
