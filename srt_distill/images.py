@@ -51,7 +51,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-DECODING_ERRORS = (Exception,)
 
 _warned_of: list[str] = []  # the image whose range was warned of, in this process
 

@@ -264,3 +264,176 @@ def project_out_literally(features, black, num_directions):
     for direction in directions.T:
         result -= np.outer(direction, direction @ result)
     return result
+
+
+# ---------------------------------------------------------------- data: windows, names
+
+
+def cut_window_of_whole(image, size, top, left, height, width):
+    """The window of an RGB image that is resized as a whole, as (3, height, width)."""
+    from PIL import Image
+
+    resized = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return torch.from_numpy(resized[top : top + height, left : left + width].transpose(2, 0, 1).copy())
+
+
+def natural_key(name):
+    """A name as people sort it: its letters one by one, its numbers as numbers, which come where their digits did."""
+    import re
+
+    parts = re.split("([0-9]+)", name)
+    return [("0", int(part)) if part.isdigit() else (letter, 0) for part in parts for letter in _letters(part)]
+
+
+def _letters(part):
+    return [part] if part.isdigit() else list(part)
+
+
+# ------------------------------------------------------------------------- tasks with heads: depth and segmentation
+
+
+def depth_scores_by_pixel(predicted, truth, low, high, eigen=False, median=False):
+    """Scores of one depth map, one pixel at a time."""
+    pairs = []
+    for y in range(truth.shape[0]):
+        for x in range(truth.shape[1]):
+            inside = not eigen or (45 <= y < 471 and 41 <= x < 601)
+            if inside and low < truth[y, x] < high:
+                pairs.append((float(predicted[y, x]), float(truth[y, x])))
+    if median:
+        middle = [sorted(values)[len(values) // 2] for values in zip(*pairs)]  # odd numbers of pixels only
+        pairs = [(p * middle[1] / middle[0], g) for p, g in pairs]
+    n = len(pairs)
+    scores = {
+        "RMSE": (sum((p - g) ** 2 for p, g in pairs) / n) ** 0.5,
+        "RMSE_log": (sum((np.log(p) - np.log(g)) ** 2 for p, g in pairs) / n) ** 0.5,
+        "AbsRel": sum(abs(p - g) / g for p, g in pairs) / n,
+        "SqRel": sum((p - g) ** 2 / g for p, g in pairs) / n,
+    }
+    for k in (1, 2, 3):
+        scores[f"a{k}"] = sum(max(p / g, g / p) < 1.25**k for p, g in pairs) / n
+    return scores
+
+
+def silog_by_pixel(predicted, truth, with_variance):
+    """√(var(g) + .15 mean(g)²) of g = ln(p + .001) − ln(t + .001) over all pixels of the batch with a truth."""
+    g = [np.log(p + 0.001) - np.log(t + 0.001) for p, t in zip(predicted.flat, truth.flat) if t > 0]
+    mean = sum(g) / len(g)
+    variance = sum((value - mean) ** 2 for value in g) / (len(g) - 1)
+    return ((variance if with_variance else 0) + 0.15 * mean**2) ** 0.5
+
+
+def log_gradient_by_pixel(predicted, truth):
+    """At strides 1, 2, 4, 6: |difference of g two pixels apart| where both ends have a truth, by pixels with one."""
+    total = 0.0
+    for stride in (1, 2, 4, 6):
+        p, t = predicted[:, ::stride, ::stride], truth[:, ::stride, ::stride]
+        images, height, width = t.shape
+        known, summed = 0, 0.0
+        for b in range(images):
+            for y in range(height):
+                for x in range(width):
+                    if t[b, y, x] <= 0:
+                        continue
+                    known += 1
+                    here = np.log(p[b, y, x] + 0.001) - np.log(t[b, y, x] + 0.001)
+                    for v, u in ((y + 2, x), (y, x + 2)):
+                        if v < height and u < width and t[b, v, u] > 0:
+                            summed += abs(np.log(p[b, v, u] + 0.001) - np.log(t[b, v, u] + 0.001) - here)
+        total += summed / known if known else 0.0
+    return total
+
+
+def linear_bins_literally(maps, weight, bias, low, high):
+    """The linear depth head in the order its source has: expand, stack, upsample ×4, one linear map a pixel, bins."""
+    size = maps[0].shape[-2:]
+    stacked = torch.cat([m.expand(*m.shape[:2], *size) for m in maps], 1)
+    stacked = F.interpolate(stacked, scale_factor=4, mode="bilinear", align_corners=False)
+    logits = torch.einsum("bchw,nc->bnhw", stacked, weight) + bias[None, :, None, None]
+    weights = torch.relu(logits) + 0.1
+    probabilities = weights / weights.sum(1, keepdim=True)
+    step = (high - low) / (len(bias) - 1)
+    return sum(probabilities[:, n] * (low + n * step) for n in range(len(bias)))
+
+
+def pooled_segmentation_by_pixel(pairs, num_classes):
+    """mIoU, aAcc, mAcc of (predicted, truth) label images, -1 void, from sets of pixels over the whole data set."""
+    both, either, truth_of = ([0] * num_classes for _ in range(3))
+    for predicted, truth in pairs:
+        for p, t in zip(predicted.flat, truth.flat):
+            if t == -1:
+                continue
+            for k in range(num_classes):
+                both[k] += p == k and t == k
+                either[k] += p == k or t == k
+                truth_of[k] += t == k
+    ious = [b / e for b, e in zip(both, either) if e]
+    recalls = [b / t for b, t in zip(both, truth_of) if t]
+    return {
+        "mIoU": sum(ious) / len(ious),
+        "aAcc": sum(both) / sum(truth_of),
+        "mAcc": sum(recalls) / len(recalls),
+    }
+
+
+def token_labels_by_pixel(labels, patch, num_classes):
+    """Share of each class among the labelled pixels of each token."""
+    rows, columns = labels.shape[0] // patch, labels.shape[1] // patch
+    shares = np.zeros((num_classes, rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            cell = [labels[r * patch + y, c * patch + x] for y in range(patch) for x in range(patch)]
+            known = [label for label in cell if label != -1]
+            for k in range(num_classes):
+                shares[k, r, c] = known.count(k) / len(known) if known else 0
+    return shares
+
+
+def neighbours_one_by_one(queries, memory, labels, num_neighbours, temperature):
+    """Labels of the most similar memory tokens of each query, weighted by exp(cosine / T)."""
+    found = []
+    for query in queries:
+        cosines = [float(query @ token / np.linalg.norm(query) / np.linalg.norm(token)) for token in memory]
+        nearest = sorted(range(len(memory)), key=lambda m: -cosines[m])[:num_neighbours]
+        weights = [np.exp((cosines[m] - cosines[nearest[0]]) / temperature) for m in nearest]
+        found.append(sum(w * labels[m] for w, m in zip(weights, nearest)) / sum(weights))
+    return np.stack(found)
+
+
+def sliding_mean_by_pixel(score, height, width, window, stride, num_classes):
+    """Mean over all windows that hold a pixel of `score(top, left, bottom, right)` there, as mmsegmentation."""
+    total, count = np.zeros((num_classes, height, width)), np.zeros((height, width))
+    for row in range(max(height - window + stride - 1, 0) // stride + 1):
+        for column in range(max(width - window + stride - 1, 0) // stride + 1):
+            bottom, right = min(row * stride + window, height), min(column * stride + window, width)
+            top, left = max(bottom - window, 0), max(right - window, 0)
+            total[:, top:bottom, left:right] += score(top, left, bottom, right)
+            count[top:bottom, left:right] += 1
+    return total / count
+
+
+# ---------------------------------------------------------------- retrieval and kNN
+
+
+def average_precision_by_curve(ranking, positives, junk):
+    """Area under precision over recall by trapezoids, walking down the ranking with junk crossed out."""
+    kept = [index for index in ranking if index not in junk]
+    area, found, last_recall, last_precision = 0.0, 0, 0.0, 1.0
+    for place, index in enumerate(kept, start=1):
+        if index not in positives:
+            last_precision = found / place
+            continue
+        found += 1
+        recall, precision = found / len(positives), found / place
+        area += (recall - last_recall) * (last_precision + precision) / 2
+        last_recall, last_precision = recall, precision
+    return area
+
+
+def knn_class_by_votes(similarities, labels, k, temperature, own=None):
+    """The winner of a vote among the k most similar, one by one; equal similarities and votes by lower index."""
+    order = sorted((i for i in range(len(labels)) if i != own), key=lambda i: (-similarities[i], i))
+    votes = {}
+    for i in order[:k]:
+        votes[labels[i]] = votes.get(labels[i], 0.0) + np.exp(similarities[i] / temperature)
+    return min(votes, key=lambda label: (-votes[label], label))

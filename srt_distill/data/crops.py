@@ -37,11 +37,11 @@ class Crop(NamedTuple):
     unreadable: dict[str, str]
 
 
-def resize_to_hold(image: Image.Image, height: int, width: int, scale: float) -> Image.Image:
-    """Resize by `scale`, or by the smallest larger factor at which the image holds the window.
+def size_to_hold(image: Image.Image, height: int, width: int, scale: float) -> tuple[int, int]:
+    """Give the height and width to which an image is resized: by `scale`, or by the least larger factor that suffices.
 
-    Both sides are resized by the same factor (bicubic, antialiased), so that no image is distorted; a small one is
-    enlarged to where its scarce side just fits.
+    Both sides are resized by the same factor, so that no image is distorted; a small one is enlarged to where its
+    scarce side just holds the window.
 
     Args:
         image: the image.
@@ -50,39 +50,62 @@ def resize_to_hold(image: Image.Image, height: int, width: int, scale: float) ->
         scale: resize factor where the image is large enough: 0.5 halves the sides.
     """
     factor = max(scale, height / image.height, width / image.width)
-    size = max(width, round(image.width * factor)), max(height, round(image.height * factor))
-    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+    return max(height, round(image.height * factor)), max(width, round(image.width * factor))
 
 
-def cut_window(image: Image.Image, top: int, left: int, height: int, width: int, flip: bool) -> UInt8[Tensor, "3 H W"]:
-    """Cut a window out of an RGB image, mirrored left to right if asked."""
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
+def cut_window(
+    image: Image.Image, size: tuple[int, int], top: int, left: int, height: int, width: int, flip: bool = False
+) -> UInt8[Tensor, "3 H W"]:
+    """Cut a window out of an RGB image as it is when resized, without resizing the rest.
+
+    Bicubic and antialiased; filters reach beyond the window, so that its pixels are those of the whole image resized.
+
+    Args:
+        image: the image.
+        size: height and width of the resized image.
+        top: first row of the window in the resized image.
+        left: first column.
+        height: of the window in pixels.
+        width: of the window in pixels.
+        flip: whether it is mirrored left to right.
+    """
+    if size == (image.height, image.width):
+        window = image.crop((left, top, left + width, top + height))
+    else:
+        down, across = image.height / size[0], image.width / size[1]
+        right, bottom = min(image.width, (left + width) * across), min(image.height, (top + height) * down)
+        box = (left * across, top * down, right, bottom)
+        window = image.resize((width, height), Image.Resampling.BICUBIC, box)
+    pixels = np.asarray(window)
     if flip:
         pixels = pixels[:, ::-1]
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def load_first_readable(source: ImageSource, candidates: Iterable[int]) -> tuple[Image.Image, dict[str, str]]:
+def find_first_readable(
+    source: ImageSource, candidates: Iterable[int], unreadable: dict[str, str]
+) -> tuple[int, Image.Image]:
     """Load the first of some images that can be read.
 
     Args:
         source: where they come from.
         candidates: their indices, in order of preference.
+        unreadable: takes the names of those that cannot be read, with the reasons.
 
     Returns:
-        The image, and the names of those that could not be read before it, with the reasons.
+        The index of the one that can, and the image.
 
     Raises:
         OSError: If none can be read; it says how many were tried and why the first failed.
     """
-    unreadable: dict[str, str] = {}
+    tried, first = 0, "there is none"
     for index in candidates:
         try:
-            return source.load(index), unreadable
+            return index, source.load(index)
         except OSError as error:
             unreadable[source.name(index)] = str(error)
-    first = next(iter(unreadable.values()), "there is none")
-    raise OSError(f"none of {len(unreadable)} images can be read ({first}); check the files or choose another source")
+            tried, first = tried + 1, str(error) if not tried else first
+    raise OSError(f"none of {tried} images can be read ({first}); check the files or choose another source")
 
 
 class TrainingCrops(Dataset[Crop]):
@@ -93,7 +116,7 @@ class TrainingCrops(Dataset[Crop]):
         indices: the training part.
         height: of the window, in pixels.
         width: of the window, in pixels.
-        scale: see `resize_to_hold`.
+        scale: see `size_to_hold`.
         flip: whether half of the windows are mirrored left to right.
         seed: of all crops, not negative.
         views: how many fixed windows an image has, shown in turn; None for new ones in every epoch. View v is what
@@ -124,20 +147,21 @@ class TrainingCrops(Dataset[Crop]):
         return len(self.indices)
 
     def __getitem__(self, draw: Draw | int) -> Crop:
-        """The window of one visit; a bare position stands for the first visit of epoch 0."""
+        """Give the window of one visit; a bare position stands for the first visit of epoch 0."""
         epoch, position, repeat = draw if isinstance(draw, Draw) else Draw(0, draw, 0)
         if self.views is not None:
             epoch, repeat = (epoch + repeat) % self.views, 0
         random = np.random.default_rng((self.seed, epoch, int(self.indices[position]), repeat))
-        image, unreadable = load_first_readable(self.source, self._candidates(position, random))
-        image = resize_to_hold(image, self.height, self.width, self.scale)
-        top = int(random.integers(image.height - self.height + 1))
-        left = int(random.integers(image.width - self.width + 1))
+        unreadable: dict[str, str] = {}
+        _, image = find_first_readable(self.source, self._candidates(position, random), unreadable)
+        size = size_to_hold(image, self.height, self.width, self.scale)
+        top = int(random.integers(size[0] - self.height + 1))
+        left = int(random.integers(size[1] - self.width + 1))
         flip = self.flip and bool(random.integers(2))
-        return Crop(cut_window(image, top, left, self.height, self.width, flip), unreadable)
+        return Crop(cut_window(image, size, top, left, self.height, self.width, flip), unreadable)
 
     def _candidates(self, position: int, random: np.random.Generator) -> Iterator[int]:
-        """The image itself, and only if that fails all the others in random order.
+        """Yield the image itself, and only if that fails all the others in random order.
 
         Not simply the next one: where a whole stretch is damaged, its first healthy neighbour would be seen in place of
         each.
@@ -154,7 +178,7 @@ class HeldOutCrops(Dataset[Crop]):
         indices: the held-out part.
         height: of the window, in pixels.
         width: of the window, in pixels.
-        scale: see `resize_to_hold`.
+        scale: see `size_to_hold`.
     """
 
     def __init__(
@@ -171,7 +195,8 @@ class HeldOutCrops(Dataset[Crop]):
 
     def __getitem__(self, position: int) -> Crop:
         candidates = chain(self.indices[position:], self.indices[:position])
-        image, unreadable = load_first_readable(self.source, map(int, candidates))
-        image = resize_to_hold(image, self.height, self.width, self.scale)
-        top, left = (image.height - self.height) // 2, (image.width - self.width) // 2
-        return Crop(cut_window(image, top, left, self.height, self.width, flip=False), unreadable)
+        unreadable: dict[str, str] = {}
+        _, image = find_first_readable(self.source, map(int, candidates), unreadable)
+        size = size_to_hold(image, self.height, self.width, self.scale)
+        top, left = (size[0] - self.height) // 2, (size[1] - self.width) // 2
+        return Crop(cut_window(image, size, top, left, self.height, self.width), unreadable)

@@ -4,18 +4,21 @@ Shape legend: B images, 3 colours, H W pixels of the crop, m margin in pixels, p
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from pytorch_lightning import LightningDataModule, Trainer
 
-from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, load_first_readable
+from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, find_first_readable
 from srt_distill.data.loading import CropLoader, EpochSampler
 from srt_distill.data.source import ImageSource
-from srt_distill.data.splitting import count_held_out, split_indices
+from srt_distill.data.splitting import RUN_LENGTH, count_held_out, split_indices
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class CropSettings:
         crop_size: (height, width) in pixels, without the margin.
         scale: Resize factor before cropping.
         flip: Whether half of the crops are mirrored.
-        views: Fixed crops an image, or None where they differ in each epoch.
+        views: Fixed crops per image, or None where they differ in each epoch.
         seed: Of the crops.
     """
 
@@ -53,7 +56,7 @@ class UnlabeledImages(LightningDataModule):
         margin: real pixels kept on each side, at least the shift radius.
         scale: resize factor before cropping: 0.5 halves the sides. An image too small for crop and margin is resized by
             the smallest larger factor at which it fits.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
         num_workers: loader processes; 0 loads in the main one.
         held_out: what is kept out of training to measure on: a share in [0, 1), or a number of images. Evenly spaced
             runs of neighbours, so that near-identical frames of a video do not end up on both sides.
@@ -117,16 +120,20 @@ class UnlabeledImages(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Split the source, and make sure that each part has an image that can be read, without reading them all.
 
+        Where no held-out image can be read, the readable ones nearest to them are held out instead, and not trained on;
+        where there are none to spare, nothing is held out. A warning says so.
+
         Raises:
             ValueError: If nothing would be left for training.
-            OSError: If no image of a part can be read.
+            OSError: If no image of the training part can be read.
         """
         training, held_out = split_indices(len(self.source), count_held_out(len(self.source), self.held_out))
-        for part in (training, held_out):
-            if len(part):
-                _, unreadable = load_first_readable(self.source, map(int, part))
-                for name, reason in unreadable.items():
-                    self._report_unreadable(name, reason)
+        self._find_readable(training)
+        if len(held_out):
+            try:
+                self._find_readable(held_out)
+            except OSError as error:
+                training, held_out = self._replace_held_out(training, held_out, str(error))
         height, width = self.window
         self._training = TrainingCrops(
             self.source, training, height, width, self.scale, self.flip, self.seed, self.views
@@ -138,7 +145,7 @@ class UnlabeledImages(LightningDataModule):
         """What decides which training crops there are, known after `setup`."""
         digest = hashlib.sha256()
         for index in map(int, self._training.indices):
-            digest.update(f"{self.source.name(index)}\n".encode())
+            digest.update(os.fsencode(f"{self.source.name(index)}\n"))
         return CropSettings(digest.hexdigest(), self.crop_size, self.scale, self.flip, self.views, self.seed)
 
     @property
@@ -151,13 +158,13 @@ class UnlabeledImages(LightningDataModule):
         if self.views is None:
             raise ValueError(
                 "data.views is null: every epoch draws new crops, of which there is no end to cache; set data.views to "
-                "the number of fixed crops an image, such as 4, or train without a cache on sampled shifts "
+                "the number of fixed crops per image, such as 4, or train without a cache on sampled shifts "
                 "(model.shifts_per_step)"
             )
         return self.views * len(self._training)
 
     def fixed_crops_dataloader(self, batches: Iterable[Sequence[int]]) -> CropLoader:
-        """The fixed training crops of given numbers: first view 0 of all images in order, then view 1.
+        """Load the fixed training crops of given numbers: first view 0 of all images in order, then view 1.
 
         Args:
             batches: For each batch the numbers of its crops, from 0 to `num_fixed_crops` - 1.
@@ -198,6 +205,38 @@ class UnlabeledImages(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _find_readable(self, part: Int64[np.ndarray, " images"]) -> int:
+        """Find the first image of a part that can be read, and report those before it.
+
+        Raises:
+            OSError: If none can be read.
+        """
+        unreadable: dict[str, str] = {}
+        try:
+            return find_first_readable(self.source, map(int, part), unreadable)[0]
+        finally:
+            for name, reason in unreadable.items():
+                self._report_unreadable(name, reason)
+
+    def _replace_held_out(
+        self, training: Int64[np.ndarray, " training"], held_out: Int64[np.ndarray, " held_out"], reason: str
+    ) -> tuple[Int64[np.ndarray, " fewer"], Int64[np.ndarray, " others"]]:
+        """Hold out readable neighbours of images that cannot be read, at most half of the training part, and say so."""
+        wanted = min(len(held_out), RUN_LENGTH, len(training) // 2)
+        nearest = training[np.argsort(np.abs(training - held_out[0]), kind="stable")]
+        found: list[int] = []
+        while len(found) < wanted:
+            try:
+                found.append(self._find_readable(nearest))
+            except OSError:
+                break
+            nearest = nearest[np.flatnonzero(nearest == found[-1])[0] + 1 :]
+        others = np.sort(np.array(found, dtype=np.int64))
+        names = ", ".join(map(self.source.name, map(int, others)))
+        instead = f"{names}, which are not trained on, take their place" if found else "nothing is held out"
+        warnings.warn(f"held-out part: {reason}; {instead}", stacklevel=3)
+        return np.setdiff1d(training, others), others
 
     def _report_unreadable(self, name: str, reason: str) -> None:
         if name not in self._unreadable:

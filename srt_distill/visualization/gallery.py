@@ -2,17 +2,18 @@
 
 Shape legend: B images, C channels, H W pixels, h w tokens (or pixels, where an extractor is that fine), p patch side.
 
-    <name>-pca.png       image | one column an extractor, one row a layer; one PCA a row     (paper, Figs. 2 and 6)
+    <name>-pca.png       image | one column per extractor, one row and one PCA per layer     (paper, Figs. 2 and 6)
     <name>-noise.png     ‖SRT − single pass‖ and ‖resized − single pass‖ on one scale         (Fig. 4)
     <name>-resized.png   single pass, its features resized, SRT, under one PCA               (Fig. 5)
     <name>-pca.mp4/.gif  the first of these over a video, one PCA for all its frames
     contact-sheet.png    all images at a glance, where there are several
 """
 
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from srt_distill.data.files import ImageFolder
-from srt_distill.data.video import VIDEO_EXTENSIONS, VideoFrames
+from srt_distill.data.source import ImageSource
+from srt_distill.data.video import VideoFrames, is_video
 from srt_distill.extractor import Extractor
 from srt_distill.images import Normalization, read_image
 from srt_distill.visualization.figures import Maps, fit_projections, noise_figure, pca_figure, resizing_figure
@@ -31,6 +33,8 @@ from srt_distill.visualization.writers import write_gif, write_mp4, write_pictur
 
 NUM_FITTED_FRAMES = 4  # evenly spaced frames that a video's projection is fitted on
 SHEET_COLUMNS, SHEET_WIDTH = 2, 960
+MAX_RATIO = 16  # of an image's sides; a panorama has 6
+ROOM_FOR_ENDINGS = 40  # bytes that are added to the name of a figure, while it is written too
 GIF_WIDTH = 960  # pixels; a GIF at full size is too large to pass on
 
 
@@ -61,7 +65,7 @@ def visualize(
     frames_per_second: float = 12.5,
     device: torch.device | None = None,
 ) -> list[Path]:
-    """Draws the features of extractors side by side for every image, folder of images and video given.
+    """Draw the features of extractors side by side for every image, folder of images and video given.
 
     Args:
         columns: extractors with their normalisation, by the caption above their column, such as teacher, SRT and
@@ -70,7 +74,7 @@ def visualize(
         sources: image files, folders (all images below) and video files.
         output: folder for the figures; made.
         patch: p; images are resized to multiples of it.
-        layer_names: one name a map that the extractors return, for the rows.
+        layer_names: one name per map that the extractors return, for the rows.
         single: caption of the column that is a single pass; with `ensemble`, adds the noise and resizing figures.
         ensemble: caption of the column taken for the signal, such as SRT.
         short_side: pixels that the shorter side is resized to, rounded to a multiple of the patch.
@@ -85,33 +89,40 @@ def visualize(
         FileNotFoundError: If a source does not exist, or a folder holds no image.
         ValueError: If there is no source, a name is not among the columns, or an extractor returns another number of
             maps than there are layer names.
-        OSError: If no image can be read; one of several that cannot is named in a warning and passed over.
+        OSError: If nothing can be drawn; one of several images or frames that cannot be read, or has one side more than
+            16 times the other, is named in a warning and passed over.
     """
     for name in (single, ensemble):
         if name is not None and name not in columns:
             raise ValueError(f"no column is named {name!r}; the names are {', '.join(columns)}")
     if not sources:
         raise ValueError("no image, folder or video given; name at least one")
-    images, videos = _find_images(sources), _find_videos(sources, every)
+    require_short_side(short_side, patch)
+    names = FigureNames(output)
+    images, videos = find_sources(sources, every, names)
     device = device or torch.device("cpu")
+    failures: list[OSError] = []
 
-    def look_at(image: Image.Image) -> tuple[Picture, dict[str, Maps]]:
-        picture = resize_to_patches(image, short_side, patch)
+    def load(source: ImageSource, index: int, size: tuple[int, int] | None = None) -> Picture | None:
+        """Read an image at the size drawn; None, with a warning, where it cannot be."""
+        try:
+            return resize_to_patches(source.load(index), short_side, patch, source.name(index), size)
+        except OSError as error:
+            warnings.warn(f"{printable(str(error))}; passed over", stacklevel=3)
+            failures.append(error)
+            return None
+
+    def look_at(picture: Picture) -> dict[str, Maps]:
         pixels = to_tensor(picture).to(device)
-        return picture, {name: _extract(column, pixels, layer_names) for name, column in columns.items()}
+        return {name: _extract(column, pixels, layer_names) for name, column in columns.items()}
 
     written: list[Path] = []
-    sheet: list[Picture] = []
-    captions: list[str] = []
-    unread: OSError | None = None
-    for name, load in images.items():
-        try:
-            image = load()
-        except OSError as error:
-            warnings.warn(f"{error}; passed over", stacklevel=2)
-            unread = error
+    sheet: dict[str, Picture] = {}
+    for name, (source, index) in images.items():
+        picture = load(source, index)
+        if picture is None:
             continue
-        picture, maps = look_at(image)
+        maps = look_at(picture)
         figures = {"pca": pca_figure(picture, maps, layer_names)}
         if single is not None and ensemble is not None:
             pair = maps[single], maps[ensemble]
@@ -121,22 +132,33 @@ def visualize(
         for kind, figure in figures.items():
             written.append(output / f"{name}-{kind}.png")
             write_picture(written[-1], figure)
-        sheet.append(_to_width(figures["pca"], SHEET_WIDTH))
-        captions.append(name)
-    if unread and not written and not videos:
-        raise unread
+        sheet[name] = _to_width(figures["pca"], SHEET_WIDTH)
     if len(sheet) > 1:
         written.append(output / "contact-sheet.png")
-        write_picture(written[-1], contact_sheet(sheet, captions, SHEET_COLUMNS, SHEET_WIDTH))
+        write_picture(written[-1], contact_sheet([*sheet.values()], [*sheet], SHEET_COLUMNS, SHEET_WIDTH))
 
     for name, video in videos.items():
         fitted = np.unique(np.linspace(0, len(video) - 1, NUM_FITTED_FRAMES, dtype=int)).tolist()
-        projections = fit_projections([look_at(video.load(i))[1] for i in fitted])
+        # where none of these can be read, any other does
+        order = chain(fitted, (i for i in range(len(video)) if i not in fitted))
+        seen: dict[int, Picture] = {}
+        for i in order:
+            if i not in fitted and seen:
+                break
+            if (picture := load(video, i)) is not None:
+                seen[i] = picture
+        if not seen:
+            continue
+        projections = fit_projections([look_at(picture) for picture in seen.values()])
+        height, width = next(iter(seen.values())).shape[:2]
         figures = (
-            pca_figure(*look_at(video.load(i)), layer_names=layer_names, projections=projections)
+            pca_figure(picture, look_at(picture), layer_names=layer_names, projections=projections)
             for i in range(len(video))
+            if (picture := load(video, i, (height, width))) is not None
         )
         written += write_animation(output / f"{name}-pca", figures, frames_per_second)
+    if failures and not written:
+        raise failures[0]
     return written
 
 
@@ -167,24 +189,44 @@ def write_animation(path: Path, frames: Iterator[Picture], frames_per_second: fl
     return files
 
 
-def resize_to_patches(image: Image.Image, short_side: int, patch: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Resizes an image so that both sides are multiples of the patch and its shape is nearly kept.
+def require_short_side(short_side: int, patch: int) -> None:
+    """Refuse a shorter side that is less than half a patch, and so would have no token.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if round(short_side / patch) < 1:
+        raise ValueError(f"short side of {short_side} pixels is less than a patch of {patch}; use at least {patch}")
+
+
+def resize_to_patches(
+    image: Image.Image, short_side: int, patch: int, name: str = "image", size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Resize an image so that both sides are multiples of the patch and its shape is nearly kept.
 
     Args:
         image: in mode RGB.
         short_side: pixels wanted of the shorter side.
         patch: p.
+        name: what an error calls it.
+        size: height and width to resize to instead, so that all frames of a video have one size.
 
     Returns:
         The pixels.
 
     Raises:
         ValueError: If `short_side` is less than half a patch.
+        OSError: If the longer side is more than `MAX_RATIO` times the shorter one.
     """
-    if round(short_side / patch) < 1:
-        raise ValueError(f"short side of {short_side} pixels is less than a patch of {patch}; use at least {patch}")
+    require_short_side(short_side, patch)
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise OSError(
+            f"image {name} is {image.width}x{image.height} pixels, one side more than {MAX_RATIO} times the other; "
+            "cut it into parts to see it"
+        )
     factor = short_side / min(image.size)
     width, height = (max(1, round(side * factor / patch)) * patch for side in image.size)
+    height, width = (height, width) if size is None else size
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
@@ -201,41 +243,86 @@ def _extract(column: Column, pixels: UInt8[Tensor, "1 3 H W"], layer_names: Sequ
     return maps
 
 
-def _find_images(sources: Sequence[Path]) -> dict[str, Callable[[], Image.Image]]:
-    """Loaders of all images by the name of their figures."""
-    found: dict[str, Callable[[], Image.Image]] = {}
-    for source in sources:
-        if source.is_dir():
-            folder = ImageFolder(source)
-            entries = [(Path(folder.name(i)), partial(folder.load, i)) for i in range(len(folder))]
-        elif source.suffix.lower() in VIDEO_EXTENSIONS:
-            continue
-        elif source.is_file():
-            entries = [(Path(source.name), partial(read_image, source, source.name))]
+def find_sources(
+    sources: Sequence[Path], every: int, names: "FigureNames"
+) -> tuple[dict[str, tuple[ImageSource, int]], dict[str, ImageSource]]:
+    """Find all images, as a source and an index in it, and all videos, by the names of their figures.
+
+    What a file is, its content says.
+
+    Raises:
+        FileNotFoundError: If there is nothing at a path, or a folder holds no image.
+    """
+    images: dict[str, tuple[ImageSource, int]] = {}
+    videos: dict[str, ImageSource] = {}
+    for path in sources:
+        if path.is_dir():
+            folder = ImageFolder(path)
+            images |= {names.take(Path(folder.name(i))): (folder, i) for i in range(len(folder))}
+        elif not path.exists():
+            raise FileNotFoundError(f"no image, folder or video at {printable(str(path))}; check the path")
+        elif _is_video(path):
+            videos[names.take(Path(path.name))] = VideoFrames(path, every)
         else:
-            raise FileNotFoundError(f"no image, folder or video at {source}; check the path")
-        for path, load in entries:
-            found[_free_name(str(path.with_suffix("")), found)] = load
-    return found
+            images[names.take(Path(path.name))] = (OneImage(path), 0)
+    return images, videos
 
 
-def _find_videos(sources: Sequence[Path], every: int) -> dict[str, VideoFrames]:
-    """Videos by the name of their figures."""
-    found: dict[str, VideoFrames] = {}
-    for source in sources:
-        if not source.is_dir() and source.suffix.lower() in VIDEO_EXTENSIONS:
-            found[_free_name(source.stem, found)] = VideoFrames(source, every)
-    return found
+class OneImage(ImageSource):
+    """A single image file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return 1
+
+    def load(self, index: int) -> Image.Image:
+        """Decode the image, upright and in RGB."""
+        return read_image(self._path, self._path.name)
+
+    def name(self, index: int) -> str:
+        """Return the file's name."""
+        return self._path.name
 
 
-def _free_name(name: str, taken: Mapping[str, object]) -> str:
-    """Return the name, numbered where another source already has it."""
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+class FigureNames:
+    """Names for figures, one per source: of its file, free, printable, and no longer than the file system allows.
+
+    Args:
+        folder: where the figures go; it may not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._taken: set[str] = set()
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        self._most_bytes = os.pathconf(there, "PC_NAME_MAX") - ROOM_FOR_ENDINGS
+
+    def take(self, path: Path) -> str:
+        """Make the name of a file's figures: its own, cut and numbered where need be, and never given again."""
+        stem = printable(str(path.with_suffix("")))
+        parent, _, last = stem.rpartition("/")
+        number = 1
+        while True:
+            ending = f"-{number}" if number > 1 else ""
+            cut = last.encode()[: self._most_bytes - len(ending)].decode(errors="ignore") + ending
+            name = f"{parent}/{cut}" if parent else cut
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
+            number += 1
+
+
+def printable(name: str) -> str:
+    """Escape what no terminal or font can show: bytes of a file name that are not UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _is_video(path: Path) -> bool:
+    try:
+        return is_video(path)
+    except OSError:
+        return False  # an unreadable file is reported as an unreadable image
 
 
 def _to_width(picture: Picture, width: int) -> Picture:

@@ -1,7 +1,11 @@
 """Pictures and videos whose pixels tell where they come from."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -15,6 +19,20 @@ def picture(number: int, height: int = 40, width: int = 56) -> Image.Image:
     pixels[..., 1] = np.arange(height)[:, None]
     pixels[..., 2] = number
     return Image.fromarray(pixels)
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """A folder that may not be listed, for root too."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with mock.patch("os.scandir", refuse):
+        yield
 
 
 def write_video(

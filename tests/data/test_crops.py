@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srt_distill.data import ImageFolder
-from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, cut_window, resize_to_hold
+from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, cut_window, size_to_hold
 from tests.data.pictures import picture
+from tests.oracles import cut_window_of_whole
 
 
 def training(folder, height=16, width=24, scale=1.0, flip=False, seed=0) -> TrainingCrops:
@@ -22,23 +25,49 @@ def training(folder, height=16, width=24, scale=1.0, flip=False, seed=0) -> Trai
     st.sampled_from([0.3, 0.5, 1.0, 2.0]),
 )
 def test_resized_image_holds_the_window_and_keeps_its_shape(image_height, image_width, height, width, scale):
-    resized = resize_to_hold(Image.new("RGB", (image_width, image_height)), height, width, scale)
-    assert resized.height >= height and resized.width >= width
+    rows, columns = size_to_hold(Image.new("RGB", (image_width, image_height)), height, width, scale)
+    assert rows >= height and columns >= width
     factor = max(scale, height / image_height, width / image_width)
-    assert abs(resized.height - factor * image_height) <= 1 and abs(resized.width - factor * image_width) <= 1
+    assert abs(rows - factor * image_height) <= 1 and abs(columns - factor * image_width) <= 1
 
 
 def test_image_of_the_right_size_is_left_as_it_is():
-    image = picture(1)
-    assert resize_to_hold(image, 40, 56, 1.0) is image
-    assert resize_to_hold(image, 8, 8, 0.5).size == (28, 20)
+    assert size_to_hold(picture(1), 40, 56, 1.0) == (40, 56)
+    assert size_to_hold(picture(1), 8, 8, 0.5) == (20, 28)
+
+
+@given(st.data())
+def test_window_is_cut_out_of_the_resized_image(data):
+    """As resizing the whole image and cutting then, to 3 levels of 255: Pillow rounds to bytes between the two axes, and
+    takes first the one that costs less. Levels are in the middle, so that nothing is clipped between them."""
+    height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
+    least = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    scale = data.draw(st.sampled_from([0.3, 0.5, 0.9, 1.0, 2.0]))
+    pixels = np.random.default_rng(height * 61 + width).integers(64, 192, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    size = size_to_hold(image, *least, scale)
+    top, left = data.draw(st.integers(0, size[0] - least[0])), data.draw(st.integers(0, size[1] - least[1]))
+    window = cut_window(image, size, top, left, *least)
+    expected = cut_window_of_whole(image, size, top, left, *least)
+    assert (window.short() - expected.short()).abs().max() <= 3
+
+
+def test_cost_goes_with_the_window_and_not_with_the_ratio_of_sides():
+    """A picture of 30000x1 pixels would be 6.9 million pixels wide when enlarged."""
+    image = Image.new("RGB", (30000, 1), (9, 8, 7))
+    size = size_to_hold(image, 230, 230, 1.0)
+    assert size == (230, 6_900_000)
+    started = time.process_time()
+    window = cut_window(image, size, 0, 6_000_000, 230, 230)
+    assert time.process_time() - started < 0.5
+    assert window.flatten(1).unique(dim=1).flatten().tolist() == [9, 8, 7]
 
 
 def test_window_is_cut_where_it_says():
-    window = cut_window(picture(5), top=3, left=10, height=6, width=8, flip=False)
+    window = cut_window(picture(5), (40, 56), top=3, left=10, height=6, width=8)
     assert window.dtype == torch.uint8 and window.shape == (3, 6, 8)
     assert window[0, 0].tolist() == list(range(10, 18)) and window[1, :, 0].tolist() == list(range(3, 9))
-    assert torch.equal(cut_window(picture(5), 3, 10, 6, 8, flip=True), window.flip(-1))
+    assert torch.equal(cut_window(picture(5), (40, 56), 3, 10, 6, 8, flip=True), window.flip(-1))
 
 
 def test_crops_are_real_pixels_from_all_over_the_image(folder):
@@ -48,7 +77,7 @@ def test_crops_are_real_pixels_from_all_over_the_image(folder):
         pixels, unreadable = crops[Draw(epoch, 4, 0)]
         assert not unreadable and pixels.shape == (3, 16, 24) and (pixels[2] == 4).all()
         top, left = int(pixels[1, 0, 0]), int(pixels[0, 0, 0])
-        assert torch.equal(pixels, cut_window(picture(4), top, left, 16, 24, flip=False))
+        assert torch.equal(pixels, cut_window(picture(4), (40, 56), top, left, 16, 24))
         tops.add(top), lefts.add(left)
     assert tops == set(range(40 - 16 + 1)) and lefts == set(range(56 - 24 + 1))
 
@@ -82,7 +111,7 @@ def test_held_out_crop_is_the_centre(folder):
     crops = HeldOutCrops(ImageFolder(folder), np.array([8, 9]), 16, 24, 1.0)
     pixels, unreadable = crops[1]
     assert not unreadable
-    assert torch.equal(pixels, cut_window(picture(9), 12, 16, 16, 24, flip=False))
+    assert torch.equal(pixels, cut_window(picture(9), (40, 56), 12, 16, 16, 24))
 
 
 def test_scale_halves_the_image_before_it_is_cropped(folder):

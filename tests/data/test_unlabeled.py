@@ -1,4 +1,5 @@
 import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -133,15 +134,45 @@ def test_unreadable_images_are_counted_named_once_and_replaced(folder, num_worke
     assert module.measured[0][:, 2, 0, 0].tolist() == [9, 9]
 
 
-@pytest.mark.parametrize("readable", ["none", "training", "held out"])
-def test_a_part_with_nothing_readable_is_an_error_before_training(folder, readable):
+@pytest.mark.parametrize("readable", ["none", "held out"])
+def test_a_training_part_with_nothing_readable_is_an_error_before_training(folder, readable):
     for number in range(11):
         if readable != ("training" if number < 9 else "held out"):
             (folder / f"{number:02}.png").write_text("damaged")
     module = Recorder()
-    with pytest.raises(OSError, match=r"none of \d+ images can be read"):
+    with pytest.raises(OSError, match=r"none of 9 images can be read"):
         fit(module, data(folder), max_epochs=1)
     assert not module.seen
+
+
+def test_neighbours_take_the_place_of_a_damaged_held_out_part_and_are_not_trained_on(folder):
+    for number in (7, 9, 10):
+        (folder / f"{number:02}.png").write_text("damaged")
+    module = Recorder()
+    with pytest.warns(UserWarning, match=r"held-out part: none of 2 images .*09\.png.*06\.png, 08\.png, which are not"):
+        fit(module, data(folder), max_epochs=2)
+    assert set(torch.cat(module.seen)[:, 2, 0, 0].tolist()) == {0, 1, 2, 3, 4, 5}
+    assert module.measured[0][:, 2, 0, 0].tolist() == [6, 8]
+
+
+def test_a_damaged_held_out_part_without_neighbours_to_spare_is_done_without(tmp_path):
+    picture(3).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_text("damaged")
+    module = Recorder()
+    with pytest.warns(UserWarning, match=r"held-out part: .*1\.png.*nothing is held out"):
+        fit(module, data(tmp_path, held_out=1, batch_size=1), max_epochs=1)
+    assert len(module.seen) == 1 and not module.measured
+
+
+def test_names_that_are_not_utf_8_are_names(folder):
+    digests = []
+    for name in (b"caf\xe9.png", b"caf\xe8.png"):
+        next(path for path in sorted(folder.iterdir())).rename(folder / os.fsdecode(name))
+        datamodule = data(folder, held_out=0)
+        datamodule.setup("fit")
+        digests.append(datamodule.crop_settings.images)
+        (folder / os.fsdecode(name)).rename(folder / "00.png")
+    assert digests[0] != digests[1]
 
 
 def test_setup_decodes_until_the_first_success(folder, monkeypatch):
