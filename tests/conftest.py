@@ -44,30 +44,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DAVIS folder with two training and two validation videos of five 64x96 frames, each with two moving squares."""
-    import numpy as np
-    from PIL import Image
+    from srt_distill.tasks.davis.example import write_example
 
     root = tmp_path_factory.mktemp("davis")
-    generator = np.random.default_rng(0)
-    palette = [0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * (3 * 253)
-    for split, names in (("train", ["ants", "bees"]), ("val", ["cats", "dogs"])):
-        lists = root / "ImageSets" / "2017"
-        lists.mkdir(parents=True, exist_ok=True)
-        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            frames, masks = root / "JPEGImages" / "480p" / name, root / "Annotations" / "480p" / name
-            frames.mkdir(parents=True)
-            masks.mkdir(parents=True)
-            background = np.asarray(
-                Image.fromarray(generator.integers(0, 255, (8, 12, 3), dtype=np.uint8)).resize((96, 64))
-            )
-            for t in range(5):
-                image, mask = background.copy(), np.zeros((64, 96), np.uint8)
-                for label, (top, left) in enumerate([(8 + 3 * t, 10 + 4 * t), (30, 70 - 5 * t)], start=1):
-                    image[top : top + 20, left : left + 20] = (60 * label, 200 - 60 * label, 40)
-                    mask[top : top + 20, left : left + 20] = label
-                Image.fromarray(image).save(frames / f"{t:05d}.jpg", quality=95)
-                picture = Image.fromarray(mask)
-                picture.putpalette(palette)
-                picture.save(masks / f"{t:05d}.png")
+    write_example(root)
     return root

@@ -10,7 +10,7 @@ of it is an option.
 import csv
 import io
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -120,16 +120,14 @@ class Davis(Task):
         """
         video, patch = self._videos[item.name], int(prepared["patch"])
         size = network_size(video.size, patch, self.scale, self.size_multiple)
-        images = read_ahead(lambda path: resize_frame(read_frame(path), size), video.frames, self.num_workers)
         truth = np.stack(list(read_ahead(read_mask, video.masks, self.num_workers)))
         predicted = np.empty_like(truth)
         predicted[0] = np.where(np.isin(truth[0], object_ids(truth[0])), truth[0], 0)
         with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
             writing: deque[Future] = deque([thread.submit(write_mask, folder / video.masks[0].name, predicted[0])])
+            images = self._read_images(video, size, writing)
             masks = propagate_video(self._seen(candidate), images, truth[0], patch, self.propagation)
             for index, mask in enumerate(masks, start=1):
-                while writing and writing[0].done():
-                    writing.popleft().result()
                 predicted[index] = mask
                 writing.append(thread.submit(write_mask, folder / video.masks[index].name, mask))
             for future in writing:
@@ -138,6 +136,15 @@ class Davis(Task):
         objects = [{"id": k, "J": asdict(j), "F": asdict(f)} for k, (j, f) in scores.items()]
         numbers = {"objects": objects, "num_frames": len(truth), "input_size": list(size)}
         return Outcome(numbers, tuple(path.name for path in video.masks))
+
+    def _read_images(
+        self, video: Video, size: tuple[int, int], writing: deque[Future]
+    ) -> Iterator[UInt8[Tensor, "3 rows columns"]]:
+        """Yield the frames in the network's size; end where a mask could not be written."""
+        for image in read_ahead(lambda path: resize_frame(read_frame(path), size), video.frames, self.num_workers):
+            while writing and writing[0].done():
+                writing.popleft().result()
+            yield image
 
     def _seen(self, candidate: Candidate) -> Candidate:
         """Put the candidate under the normalisation that was chosen."""

@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 
 from srt_distill.tasks.davis.label_propagation import (
     LabelPropagator,
+    PropagationOptions,
     _top_k,
     harden_labels,
     propagate_labels,
     shrink_mask,
 )
 from tests.oracles import propagate_labels_dense, propagate_video_dense
+
+
+def options(window_radius, top_k=5):
+    return PropagationOptions(window_radius=window_radius, top_k=top_k)
 
 
 @settings(max_examples=25, deadline=None)
@@ -35,7 +40,7 @@ def test_tiles_equal_the_dense_script(
     # the script's smallest window, a corner's, must hold top_k tokens: it keeps all pairs of affinity 0 otherwise
     in_corner = min(radius + 1, size[0]) * min(radius + 1, size[1]) * num_context
     top_k = min(top_k, in_corner)
-    ours = propagate_labels(query, context, labels, radius, top_k)
+    ours = propagate_labels(query, context, labels, options(radius, top_k))
     torch.testing.assert_close(
         ours, propagate_labels_dense(query, context, labels, radius, top_k, 0.1), rtol=0, atol=2e-5
     )
@@ -54,7 +59,7 @@ def test_masks_of_a_video_equal_the_script(patch: int, num_objects: int) -> None
         mask[top : top + 50, left : left + 60] = k + 1
     first = shrink_mask(mask, num_objects + 1, (height, width))
     expected = propagate_video_dense(features, first, patch, num_context=3, radius=4, top_k=5)
-    propagator = LabelPropagator(features[0], first, num_context_frames=3, window_radius=4)
+    propagator = LabelPropagator(features[0], first, PropagationOptions(num_context_frames=3, window_radius=4))
     for features_now, reference in zip(features[1:], expected, strict=True):
         ours = harden_labels(propagator.step(features_now), patch).numpy()
         assert ours.shape == (128, 224)
@@ -66,7 +71,7 @@ def test_without_a_window_every_token_is_looked_at(generator: torch.Generator) -
     query, context = torch.randn(8, 9, 40, generator=generator), torch.randn(2, 8, 9, 40, generator=generator)
     labels = torch.rand(2, 2, 9, 40, generator=generator)
     dense = propagate_labels_dense(query, context, labels, 0, 5, 0.1)  # the script's 0 is no window
-    torch.testing.assert_close(propagate_labels(query, context, labels, None, 5), dense, rtol=0, atol=2e-5)
+    torch.testing.assert_close(propagate_labels(query, context, labels, options(None, 5)), dense, rtol=0, atol=2e-5)
 
 
 def test_a_perfect_match_outside_the_window_is_not_seen() -> None:
@@ -75,7 +80,7 @@ def test_a_perfect_match_outside_the_window_is_not_seen() -> None:
     query[:, 0, 0], context[0, :, 0, 6] = torch.tensor([0.6, 0.8]), torch.tensor([0.6, 0.8])
     labels = torch.zeros(1, 2, 1, 9)
     labels[0, 0], labels[0, :, 0, 6] = 1.0, torch.tensor([0.0, 1.0])
-    near, far = (propagate_labels(query, context, labels, radius, top_k=1) for radius in (5, 6))
+    near, far = (propagate_labels(query, context, labels, options(radius, 1)) for radius in (5, 6))
     assert near[:, 0, 0].tolist() == [1.0, 0.0]
     assert far[:, 0, 0].tolist() == [0.0, 1.0]
 
@@ -83,14 +88,14 @@ def test_a_perfect_match_outside_the_window_is_not_seen() -> None:
 def test_fewer_tokens_than_top_k_are_all_used() -> None:
     query, context = torch.ones(3, 2, 2), torch.ones(1, 3, 2, 2)
     labels = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    assert propagate_labels(query, context, labels, 0, 5)[0, 0].tolist() == [1.0, 0.0]  # itself only
-    torch.testing.assert_close(propagate_labels(query, context, labels, 2, 50), torch.full((1, 2, 2), 0.25))
+    assert propagate_labels(query, context, labels, options(0, 5))[0, 0].tolist() == [1.0, 0.0]  # itself only
+    torch.testing.assert_close(propagate_labels(query, context, labels, options(2, 50)), torch.full((1, 2, 2), 0.25))
 
 
 def test_half_precision_features_are_compared_in_single(generator: torch.Generator) -> None:
     query = torch.randn(8, 6, 7, generator=generator).bfloat16()
     context, labels = query[None].clone(), torch.rand(1, 2, 6, 7, generator=generator)
-    ours = propagate_labels(query, context, labels, 3, 5)
+    ours = propagate_labels(query, context, labels, options(3, 5))
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, propagate_labels(query.float(), context.float(), labels, 3, 5))
 
@@ -108,21 +113,21 @@ def test_two_stage_top_k_is_top_k(seed: int, num_context: int, num_keys: int, k:
 def test_context_is_the_first_frame_and_the_latest(generator: torch.Generator) -> None:
     frames = [torch.randn(8, 5, 6, generator=generator) for _ in range(7)]
     labels = [torch.rand(2, 5, 6, generator=generator)]
-    propagator = LabelPropagator(frames[0], labels[0], num_context_frames=2, window_radius=2)
+    propagator = LabelPropagator(frames[0], labels[0], PropagationOptions(num_context_frames=2, window_radius=2))
     for now in range(1, 7):
         used = [0, *range(max(1, now - 2), now)]
         context, known = torch.stack([frames[t] for t in used]), torch.stack([labels[t] for t in used])
         labels.append(propagator.step(frames[now]))
-        torch.testing.assert_close(labels[now], propagate_labels(frames[now], context, known, 2, 5))
+        torch.testing.assert_close(labels[now], propagate_labels(frames[now], context, known, options(2, 5)))
 
 
 def test_without_context_frames_only_the_first_is_used(generator: torch.Generator) -> None:
     frames = [torch.randn(8, 5, 6, generator=generator) for _ in range(3)]
     first = shrink_mask(np.tile(np.arange(6, dtype=np.uint8) % 2, (5, 1)), 2, (5, 6))
-    propagator = LabelPropagator(frames[0], first, num_context_frames=0, window_radius=2)
+    propagator = LabelPropagator(frames[0], first, PropagationOptions(num_context_frames=0, window_radius=2))
     propagator.step(frames[1])
     torch.testing.assert_close(
-        propagator.step(frames[2]), propagate_labels(frames[2], frames[0][None], first[None], 2, 5)
+        propagator.step(frames[2]), propagate_labels(frames[2], frames[0][None], first[None], options(2, 5))
     )
 
 

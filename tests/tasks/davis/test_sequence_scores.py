@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from srt_distill.tasks.davis.evaluation import score_davis
+from srt_distill.tasks.davis import score_masks
 from srt_distill.tasks.davis.sequence_scores import (
     SCORE_NAMES,
     VOID,
     VideoObjectSegmentationMetric,
-    count_objects,
+    object_ids,
     pool,
     score_frames,
     score_sequence,
@@ -21,18 +21,18 @@ from srt_distill.tasks.davis.sequence_scores import (
 
 def test_osvos_scores_are_the_published_ones(shared_data) -> None:
     published = json.loads((shared_data / "osvos_davis2017" / "official_scores.json").read_text())
-    result = score_davis(shared_data / "osvos_davis2017", shared_data / "DAVIS")
+    result = score_masks(shared_data / "osvos_davis2017", shared_data / "DAVIS")
     ours = {
-        f"{sequence.name}_{item.object_id}": {"J": f"{item.j.mean:.4f}", "F": f"{item.f.mean:.4f}"}
-        for sequence in result.sequences
-        for item in sequence.objects
+        f"{sequence}_{object_id}": {"J": f"{j.mean:.4f}", "F": f"{f.mean:.4f}"}
+        for sequence, objects in result.items()
+        for object_id, (j, f) in objects.items()
     }
     assert ours == published
 
 
 def test_sequences_scored_in_parallel_score_the_same(tiny_davis) -> None:
     predictions = tiny_davis / "Annotations" / "480p"
-    assert score_davis(predictions, tiny_davis, num_processes=2) == score_davis(predictions, tiny_davis)
+    assert score_masks(predictions, tiny_davis, num_processes=2) == score_masks(predictions, tiny_davis)
 
 
 def test_statistics_by_hand() -> None:
@@ -60,10 +60,10 @@ def test_first_and_last_frame_are_not_scored() -> None:
     target[:, 4:12, 4:12] = 1
     predicted = target.copy()
     predicted[0], predicted[-1] = 0, 0
-    ((j, f),) = score_sequence(target, predicted)
+    ((j, f),) = score_sequence(target, predicted).values()
     assert (j.mean, f.mean) == (1.0, 1.0)
     predicted[1] = 0
-    ((j, f),) = score_sequence(target, predicted)
+    ((j, f),) = score_sequence(target, predicted).values()
     assert (j.mean, f.mean) == pytest.approx((2 / 3, 2 / 3))
 
 
@@ -72,7 +72,7 @@ def test_void_counts_as_background() -> None:
     target[:, 4:12, 4:12] = 1
     clean = score_sequence(target, target)
     target[:, 14:20, 14:20] = VOID
-    assert count_objects(target[0]) == 1
+    assert object_ids(target[0]) == (1,)
     assert score_sequence(target, np.where(target == VOID, 0, target)) == clean
 
 
@@ -80,14 +80,14 @@ def test_a_missing_object_is_an_empty_mask() -> None:
     target = blank(4)
     target[:, 4:12, 4:12], target[:, 14:20, 14:20] = 1, 3
     predicted = np.where(target == 3, 0, target)
-    scores = [(j.mean, f.mean) for j, f in score_sequence(target, predicted)]
-    assert scores == [(1.0, 1.0), (1.0, 1.0), (0.0, 0.0)]  # id 2 is empty in both
+    scores = {k: (j.mean, f.mean) for k, (j, f) in score_sequence(target, predicted).items()}
+    assert scores == {1: (1.0, 1.0), 3: (0.0, 0.0)}  # there is no object 2
 
 
 def test_an_object_the_first_mask_lacks_is_refused() -> None:
     target, predicted = blank(4), blank(4)
     target[:, 4:12, 4:12], predicted[2, 4:12, 4:12] = 1, 2
-    with pytest.raises(ValueError, match="object id 2, but the first ground-truth mask has ids up to 1"):
+    with pytest.raises(ValueError, match="object id 2, but the first ground-truth mask has the ids 1"):
         score_sequence(target, predicted)
     with pytest.raises(ValueError, match="sequence of 2 frames"):
         score_sequence(target[:2], target[:2])
@@ -98,7 +98,7 @@ def test_scores_by_frame_have_objects_in_order() -> None:
     target[:, 4:12, 4:12], target[1:, 14:20, 14:20] = 1, 2
     predicted = target.copy()
     predicted[2][predicted[2] == 2] = 0
-    j, f = score_frames(target, predicted, 2)
+    j, f = score_frames(target, predicted, (1, 2))
     assert j.tolist() == f.tolist() == [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
 
 
@@ -110,13 +110,21 @@ def test_metric_pools_objects_over_sequences(generator: torch.Generator) -> None
     objects = []
     for preds, target in sequences:
         metric.update(preds, target)
-        objects += score_sequence(target.numpy(), preds.numpy())
+        objects += score_sequence(target.numpy(), preds.numpy()).values()
     assert len(objects) == 5
     computed = metric.compute()
     assert tuple(computed) == SCORE_NAMES
     assert {name: value.item() for name, value in computed.items()} == pytest.approx(pool(objects), abs=1e-12)
     metric.reset()
     assert all(value.isnan() for value in metric.compute().values())
+
+
+def test_the_metric_scores_ids_with_gaps() -> None:
+    target = torch.zeros(4, 24, 32, dtype=torch.uint8)
+    target[:, 4:12, 4:12], target[:, 14:20, 14:20] = 1, 100
+    metric = VideoObjectSegmentationMetric()
+    metric.update(torch.where(target == 100, 0, target), target)
+    assert metric.compute()["J-Mean"] == 0.5
 
 
 def test_global_scores_weigh_objects_not_sequences() -> None:

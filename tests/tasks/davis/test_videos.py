@@ -15,10 +15,10 @@ from srt_distill.tasks.davis.videos import (
     network_size,
     open_video,
     open_videos,
-    prepare_frame,
     read_ahead,
     read_frame,
     read_mask,
+    resize_frame,
 )
 
 
@@ -31,16 +31,8 @@ def davis(tiny_davis: Path, tmp_path: Path) -> Path:
 def test_videos_are_found_with_their_masks(tiny_davis: Path) -> None:
     assert list_sequences(tiny_davis) == ["cats", "dogs"]
     cats, dogs = open_videos(tiny_davis, ["cats", "dogs", "cats"])
-    assert (cats.name, len(cats.frames), cats.size, cats.num_objects) == ("cats", 5, (64, 96), 2)
+    assert (cats.name, len(cats.frames), cats.size) == ("cats", 5, (64, 96))
     assert [path.name for path in dogs.masks] == [f"{t:05d}.png" for t in range(5)]
-
-
-def test_digest_follows_contents(davis: Path) -> None:
-    before = open_video(davis, "cats").digest()
-    assert before == open_video(davis, "cats").digest() != open_video(davis, "dogs").digest()
-    frame = davis / "JPEGImages/480p/cats/00003.jpg"
-    Image.fromarray(255 - read_frame(frame)).save(frame)
-    assert open_video(davis, "cats").digest() != before
 
 
 def test_an_unknown_name_far_from_all_lists_what_there_is(davis: Path) -> None:
@@ -52,7 +44,7 @@ def test_an_unknown_name_far_from_all_lists_what_there_is(davis: Path) -> None:
 
 def test_an_empty_list_is_refused(davis: Path) -> None:
     (davis / "ImageSets/2017/val.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"val\.txt is empty"):
+    with pytest.raises(ValueError, match=r"val\.txt"):
         list_sequences(davis)
 
 
@@ -119,14 +111,14 @@ def test_a_scale_below_a_patch_is_refused() -> None:
         network_size((480, 854), 16, 0.01)
 
 
-def test_prepared_frames_are_resized_and_normalised() -> None:
+def test_frames_are_resized_in_8_bits() -> None:
     frame = np.zeros((4, 6, 3), dtype=np.uint8)
     frame[:, 3:] = (255, 100, 0)
-    same = prepare_frame(frame, (4, 6), (0.5, 0.5, 0.0), (0.5, 0.25, 1.0))
-    torch.testing.assert_close(same[:, 0, 0], torch.tensor([-1.0, -2.0, 0.0]))
-    torch.testing.assert_close(same[:, 0, 5], torch.tensor([1.0, (100 / 255 - 0.5) / 0.25, 0.0]))
-    wide = prepare_frame(frame, (4, 12), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    assert wide[0, 0].mul(255).tolist() == pytest.approx([0] * 5 + [64, 191] + [255] * 5)  # a quarter, in 8 bits
+    same = resize_frame(frame, (4, 6))
+    np.testing.assert_array_equal(same.permute(1, 2, 0).numpy(), frame)
+    wide = resize_frame(frame, (4, 12))
+    assert wide.dtype == torch.uint8
+    assert wide[0, 0].tolist() == [0] * 5 + [64, 191] + [255] * 5  # a quarter, rounded
 
 
 def test_real_frames_are_read_as_rgb(shared_data: Path) -> None:
