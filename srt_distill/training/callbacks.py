@@ -1,11 +1,12 @@
-"""What a run shows beyond its loss curves: pictures of features, speed, and J&F on named videos.
+"""What a run shows beyond its loss curves: pictures of features, speed, and scores on tasks.
 
 Shape legend: B images, C channels, h w tokens.
 """
 
+import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import torch.nn.functional as F
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from srt_distill.backbone import FeatureExtractor
-from srt_distill.backbone.layers import parse_layer
-from srt_distill.tasks.davis.result_files import DavisResult
-from srt_distill.tasks.davis.video_propagation import evaluate_video
-from srt_distill.tasks.davis.videos import open_videos
+from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
+from srt_distill.extractor import Extractor
+from srt_distill.tasks.candidate import Candidate
+from srt_distill.tasks.task import Task
 from srt_distill.training.distillation import SRTDistillation
+from srt_distill.training.held_out_scores import dense_layers
 from srt_distill.visualization import pca_rgb
 
 PANEL_HEIGHT = 160
@@ -30,7 +31,7 @@ PANEL_NAME = "held-out image | teacher | SRT | student"
 
 
 class FeaturePanels(pl.Callback):
-    """PCA pictures of teacher, SRT and student on fixed held-out images, one shared projection an image.
+    """Draw PCA pictures of teacher, SRT and student on fixed held-out images, one shared projection per image.
 
     Neighbouring held-out images may be frames of one scene, so the pictures are spread over the batches.
 
@@ -52,11 +53,13 @@ class FeaturePanels(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw the first image of a batch, if it is one of those that are shown."""
-        layers = pl_module.hparams["layers"]
         num_batches = int(trainer.num_val_batches[0])
         shown = {round(i * (num_batches - 1) / max(self.num_images - 1, 1)) for i in range(self.num_images)}
-        if trainer.is_global_zero and not trainer.sanity_checking and batch_idx in shown:
-            self._rows.extend(draw_panel(batch, outputs, 0, layer) for layer in last_dense(layers))
+        if not trainer.is_global_zero or trainer.sanity_checking or batch_idx not in shown:
+            return
+        if isinstance(pl_module, SRTDistillation) and len(outputs["student"][0]):
+            last = dense_layers(pl_module.reading.layers)[-1:]
+            self._rows.extend(draw_panel(batch, outputs, 0, layer) for layer in last)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hand the pictures to TensorBoard."""
@@ -64,11 +67,6 @@ class FeaturePanels(pl.Callback):
         for logger in trainer.loggers:
             if rows and isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(PANEL_NAME, torch.cat(rows, 1), trainer.global_step)
-
-
-def last_dense(layers: Sequence[int | str]) -> list[int]:
-    """Which of the chosen layers is looked at: the last with a map of the image, not one of class tokens; or none."""
-    return [index for index, spec in enumerate(layers) if parse_layer(spec).facet != "prefix"][-1:]
 
 
 def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, layer: int) -> Tensor:
@@ -90,7 +88,7 @@ def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, l
 
 
 class Throughput(pl.Callback):
-    """Images a second that training gets through, all processes together: `train/images_per_second`.
+    """Measure images per second that training gets through, all processes together: `train/images_per_second`.
 
     Loading counts, validation does not.
 
@@ -121,50 +119,58 @@ class Throughput(pl.Callback):
         pl_module.log("train/images_per_second", images / seconds)
 
 
-class DavisScores(pl.Callback):
-    """J&F of the student's single pass on named DAVIS videos, every n validations: `davis/J&F-Mean` and its kin.
+class TaskScores(pl.Callback):
+    """Judge the student on a task every n validations and at the end, logged as `<task>/<score>`.
 
-    Their masks are labels, so these scores are for looking at, not for training on.
+    They equal those of `srt-distill evaluate` under the same settings. A task's labels are for looking at, not for
+    training on.
 
     Args:
-        root: The DAVIS folder.
-        sequences: Names of videos.
+        task: Such as `Davis`, with its options.
         every: Validations between two evaluations.
-        scale: Factor on the short side of 480 pixels.
-        size_multiple: What the long side is cut down to a multiple of.
     """
 
-    def __init__(
-        self, root: str, sequences: Sequence[str], every: int = 1, scale: float = 0.5, size_multiple: int = 32
-    ) -> None:
-        self.videos = open_videos(Path(root), list(sequences))
-        self.every, self.scale, self.size_multiple = every, scale, size_multiple
+    def __init__(self, task: Task, every: int = 1) -> None:
+        self.task, self.every = task, every
+        self.items = task.items()
         self._validations = 0
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Evaluate and log, on the first process."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, SRTDistillation):
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Judge, on the first process; here, where averaged weights, if any, are in place."""
+        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if not isinstance(pl_module, SRTDistillation):
             return
         self._validations += 1
-        if self._validations % self.every:
+        if self._validations % self.every and trainer.state.fn == "fit":
             return
-        layers = list(pl_module.hparams["layers"])
-        seen = [layers[index] for index in last_dense(layers)] or [-1]
-        extract = FeatureExtractor(pl_module.student, seen, norm=pl_module.hparams["norm"])
-        mean, std = (tuple(float(v) for v in t.flatten()) for t in (pl_module.mean, pl_module.std))
-        results = [
-            evaluate_video(
-                extract,
-                video,
-                mean=(mean[0], mean[1], mean[2]),
-                std=(std[0], std[1], std[2]),
-                scale=self.scale,
-                size_multiple=self.size_multiple,
-                device=pl_module.device,
-            )
-            for video in self.videos
-        ]
-        scores = {f"davis/{name}": value for name, value in DavisResult({}, tuple(results)).scores.items()}
+        candidate = open_student(pl_module)
+        prepared = self.task.prepare(candidate)
+        with tempfile.TemporaryDirectory() as folder:
+            judged = [self.task.judge(candidate, prepared, item, Path(folder) / item.name) for item in self.items]
+        scores = {f"{self.task.info.name}/{name}": value for name, value in self.task.pool(judged).items()}
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
         for logger in trainer.loggers:
             logger.log_metrics(scores, trainer.global_step)
+
+
+def open_student(module: SRTDistillation) -> Candidate:
+    """Make a candidate of a student in training: a single pass of its last dense layer, through its readout."""
+    layers, reading = module.reading.layers, module.reading
+    dense = dense_layers(layers)
+    judged = replace(reading, layers=(layers[dense[-1]] if dense else -1,), unit_tokens=False)
+
+    def read(layers: tuple[int | str, ...], norm: bool) -> Extractor:
+        return FeatureExtractor(module.student, layers, norm=norm)
+
+    return Candidate(
+        "student",
+        judged.student(module.student),
+        module.normalization,
+        num_parameters=describe_backbone(module.student).num_parameters,
+        fingerprint={"student": hash_weights(module.student)},
+        device=module.device,
+        read=read,
+    )

@@ -38,7 +38,7 @@ class GapClosed(Metric):
         self.teacher_error += (teacher.float() - srt.float()).square().sum()
 
     def compute(self) -> Float[Tensor, ""]:
-        """The share, a scalar; 0 where teacher and SRT agree, so that there is no gap."""
+        """Return the share, a scalar; 0 where teacher and SRT agree, so that there is no gap."""
         if self.teacher_error == 0:
             return torch.zeros_like(self.student_error)
         return 1 - self.student_error / self.teacher_error
@@ -65,7 +65,7 @@ class EquivarianceError(Metric):
         self.energy += single.float().square().sum()
 
     def compute(self) -> Float[Tensor, ""]:
-        """The relative squared error, a scalar."""
+        """Return the relative squared error, a scalar."""
         return self.error / self.energy
 
 
@@ -93,7 +93,7 @@ class FeatureSpread(Metric):
         self.products = self.products + tokens @ tokens.T
 
     def compute(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Effective rank, and variance summed over channels; of at least one token."""
+        """Return effective rank, and variance summed over channels; of at least one token."""
         count, total, products = (state.to("cpu", torch.float64) for state in (self.count, self.total, self.products))
         covariance = products / count - torch.outer(total / count, total / count)
         share = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
@@ -102,7 +102,7 @@ class FeatureSpread(Metric):
 
 
 def weight_drift(pairs: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
-    """Relative distance of weights from where they started, sqrt(Σ‖w - w0‖² / Σ‖w0‖²).
+    """Measure the relative distance of weights from where they started, sqrt(Σ‖w - w0‖² / Σ‖w0‖²).
 
     Args:
         pairs: w and w0 of every parameter.

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.ensemble import StochasticResonance, aligned_maps
 from srt_distill.extractor import Extractor
 from srt_distill.training.feature_metrics import EquivarianceError, FeatureSpread, GapClosed
@@ -30,8 +31,9 @@ class FrozenTeacher(NamedTuple):
 class HeldOutScores(nn.Module):
     """Scores of a student and its frozen teacher, gathered batch by batch, none of which needs a label.
 
-    gap_closed: share of the way from the teacher's single pass to the target; gap_closed_origin: the same for the
-    backbone that the first of several rounds started from. equivariance_error: what moves when the image moves by less
+    gap_closed: share of the way from the teacher's single pass to the target, of maps of tokens alone (class and
+    register tokens hardly move under SRT, so that theirs says little); gap_closed_origin: the same for the backbone that the
+    first of several rounds started from. equivariance_error: what moves when the image moves by less
     than a patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
 
     Args:
@@ -41,6 +43,7 @@ class HeldOutScores(nn.Module):
     def __init__(self, layers: Sequence[int | str]) -> None:
         super().__init__()
         self.layers = tuple(layers)
+        self.dense = dense_layers(layers) or list(range(len(layers)))
         self.gap_closed = one_each(GapClosed, layers)
         self.student_equivariance = one_each(EquivarianceError, layers)
         self.teacher_equivariance = one_each(EquivarianceError, layers)
@@ -67,11 +70,16 @@ class HeldOutScores(nn.Module):
             origin: That of the first round, where this is a later one.
 
         Returns:
-            Maps (B, C, h, w), one a layer, under "teacher", "srt" and "student".
+            Maps (B, C, h, w), one per layer, under "teacher", "srt" and "student".
+
+        Raises:
+            FloatingPointError: If the student's features are no longer finite.
         """
         srt = teacher.srt
         theirs, targets = self._look_up("teacher", batch_idx, images, teacher)
         ours = student(crop_margin(images, srt.margin))
+        if not all(bool(maps.isfinite().all()) for maps in ours):
+            raise FloatingPointError("the student's features on held-out images are no longer finite (NaN or infinity)")
         gaps = [(self.gap_closed, theirs, targets)]
         if origin is not None:
             gaps.append((self.gap_closed_origin, *self._look_up("origin", batch_idx, images, origin)))
@@ -94,7 +102,7 @@ class HeldOutScores(nn.Module):
     def _look_up(
         self, role: str, batch_idx: int, images: Tensor, teacher: FrozenTeacher
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Single pass and SRT of a frozen backbone, kept on the CPU."""
+        """Look up single pass and SRT of a frozen backbone, kept on the CPU."""
         if (role, batch_idx) not in self._seen:
             single, averaged = teacher.single(crop_margin(images, teacher.srt.margin)), teacher.srt(images)
             self._seen[role, batch_idx] = tuple(m.cpu() for m in single), tuple(m.cpu() for m in averaged)
@@ -102,7 +110,7 @@ class HeldOutScores(nn.Module):
         return single, averaged
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores over all batches since the last call, by name: mean over layers, and each where there are several."""
+        """Return scores over all batches since the last call: the mean over dense layers, and each of several."""
         values = {
             "gap_closed": [metric.compute() for metric in self.gap_closed],
             "equivariance_error_student": [metric.compute() for metric in self.student_equivariance],
@@ -115,7 +123,7 @@ class HeldOutScores(nn.Module):
             values |= {f"effective_rank_{role}": list(ranks), f"feature_variance_{role}": list(variances)}
         scores: dict[str, Tensor] = {}
         for name, by_layer in values.items():
-            scores[name] = torch.stack(by_layer).mean()
+            scores[name] = torch.stack([by_layer[index] for index in self.dense]).mean()
             if len(by_layer) > 1:
                 scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, by_layer, strict=True)}
         self.reset()
@@ -128,11 +136,16 @@ class HeldOutScores(nn.Module):
                 module.reset()
 
 
+def dense_layers(layers: Sequence[int | str]) -> list[int]:
+    """Find which of the chosen layers give a map of the image, not one of class and register tokens."""
+    return [index for index, spec in enumerate(layers) if parse_layer(spec).facet != "prefix"]
+
+
 def crop_margin(images: Float[Tensor, "B 3 H W"], margin: int) -> Float[Tensor, "B 3 h w"]:
-    """The images without their margin, in pixels."""
+    """Cut off the margin of images, in pixels."""
     return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
 
 def one_each(kind: type[M], layers: Sequence[int | str]) -> Iterable[M]:
-    """A metric for every layer, in a module list so that it moves with the module."""
+    """Make a metric for every layer, in a module list so that it moves with the module."""
     return cast(Iterable[M], nn.ModuleList(kind() for _ in layers))

@@ -31,7 +31,7 @@ UNBIASED_LOSSES: tuple[Loss, ...] = ("mse",)
 def feature_distance(
     student: Float[Tensor, "B C h w"], target: Float[Tensor, "B C h w"], loss: Loss = "mse"
 ) -> Float[Tensor, ""]:
-    """Distance of the student's map from the target, in fp32 whatever the precision of the passes.
+    """Measure the distance of the student's map from the target, in fp32 whatever the precision of the passes.
 
     Args:
         student: (B, C, h, w) features of one layer.
@@ -64,7 +64,7 @@ def weight_norm(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
 
 
 def weight_penalty(pairs: Iterable[tuple[Tensor, Tensor]], penalty: Penalty) -> Float[Tensor, ""]:
-    """The penalty over those weights that train.
+    """Return the penalty over those weights that train.
 
     Args:
         pairs: w and w0 of every parameter.

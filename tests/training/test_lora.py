@@ -18,12 +18,13 @@ from srt_distill.backbone import (
 )
 from srt_distill.cli import main
 from srt_distill.runs import load_run
+from srt_distill.training.settings import PenaltyOptions, TrainableOptions
 from tests.training.distilling import distillation, images, loader, quiet_trainer
 
 
 @pytest.fixture
 def lora(tiny_folder):
-    return partial(distillation, tiny_folder, trainable="lora", lora_rank=4)
+    return partial(distillation, tiny_folder, trainable=TrainableOptions("lora", lora_rank=4))
 
 
 @pytest.fixture
@@ -57,10 +58,10 @@ def test_a_loaded_run_is_a_plain_model_with_the_adapters_features(trained, tmp_p
     module, _, checkpoint = trained
     run = load_run(checkpoint)
     assert run.student.state_dict().keys() == run.teacher.state_dict().keys() == module.teacher.state_dict().keys()
-    pictures = module.normalize(images(2))[..., 3:-3, 3:-3]
+    pictures = module.normalization(images(2))[..., 1:-1, 1:-1]
     with torch.no_grad():
         merged, adapted = FeatureExtractor(run.student, (0, -1))(pictures), module.student_features(pictures)
-        original = module.teacher_features(pictures)
+        original = module.frozen.single(pictures)
     torch.testing.assert_close(merged[-1], adapted[-1], rtol=1e-4, atol=1e-4)
     assert (merged[-1] - original[-1]).abs().max() > 1e-2
     assert main(["export", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "export")]) == 0
@@ -88,7 +89,7 @@ def test_the_pull_towards_the_start_holds_the_merged_weights_back(lora, make_tra
         make_trainer(max_epochs=5).fit(module, loader())
         return sum((w - w0).square().sum().item() for w, w0 in paired_weights(module.student, module.teacher))
 
-    assert 0 < distance(penalty_weight=10.0) < 0.5 * distance()
+    assert 0 < distance(penalty=PenaltyOptions(weight=10.0)) < 0.5 * distance()
 
 
 def test_an_adapted_layer_is_the_sum_that_its_plain_weight_says():

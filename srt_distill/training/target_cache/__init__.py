@@ -5,7 +5,7 @@ targets of some crops beside the digests of these crops, with its checksum in `s
 """
 
 from srt_distill.training.target_cache.filling import CacheLayout, fill_shards, prepare_folder, unfinished_shards
-from srt_distill.training.target_cache.manifest import TargetSettings, describe_settings
+from srt_distill.training.target_cache.manifest import TargetSettings, describe_settings, list_differences
 from srt_distill.training.target_cache.reading import TargetCache
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "TargetSettings",
     "describe_settings",
     "fill_shards",
+    "list_differences",
     "prepare_folder",
     "unfinished_shards",
 ]

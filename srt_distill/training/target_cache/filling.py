@@ -50,7 +50,7 @@ class CacheLayout:
 
 
 def layout_of(manifest: dict[str, Any]) -> CacheLayout:
-    """The layout recorded in a manifest."""
+    """Return the layout recorded in a manifest."""
     return CacheLayout(manifest["num_crops"], manifest["crops_per_shard"])
 
 
@@ -115,8 +115,8 @@ def fill_shards(
         manifest: Of the cache.
         shards: Which ones.
         load: Batches of crops, given the numbers of each batch's crops.
-        compute: Targets (B, C, h, w) of a batch, one a layer.
-        batch_size: Crops a batch.
+        compute: Targets (B, C, h, w) of a batch, one per layer.
+        batch_size: Crops per batch.
 
     Yields:
         After each batch, how many crops it had.

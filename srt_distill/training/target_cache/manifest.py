@@ -14,9 +14,6 @@ from srt_distill.files import write_file
 
 MANIFEST = "manifest.json"
 
-OTHER_SECTIONS = {"margin": "data.margin", "precision": "trainer.precision"}
-"""Target settings that a user finds elsewhere than under `model`."""
-
 
 @dataclass(frozen=True)
 class TargetSettings:
@@ -30,10 +27,10 @@ class TargetSettings:
         layers: Layers whose features are targets, as the user wrote them.
         norm: Whether the final norm is applied.
         unit_tokens: Whether tokens are brought to length 1 before they are averaged.
-        interpolation: How a token fills its pixels before views are averaged.
-        shift_radius: d in pixels; the shifts are always its full grid.
+        radius: d in pixels.
         border: What lies beyond the frame.
-        margin: m, real pixels round the crop.
+        subset: Which shifts are averaged.
+        interpolation: How a token fills its pixels before views are averaged.
         precision: Of the teacher's passes, in Lightning's words.
     """
 
@@ -44,28 +41,39 @@ class TargetSettings:
     layers: tuple[int | str, ...]
     norm: bool
     unit_tokens: bool
-    interpolation: str
-    shift_radius: int
+    radius: int
     border: str
-    margin: int
+    subset: str
+    interpolation: str
     precision: str
 
 
+SECTIONS = {
+    "position_embedding": "model.backbone",
+    "radius": "model.srt",
+    "border": "model.srt",
+    "subset": "model.srt",
+    "interpolation": "model.srt",
+    "precision": "trainer",
+}
+"""Where a user finds a target setting, if not under `model`."""
+
+
 def describe_settings(target: TargetSettings, crops: CropSettings | None) -> dict[str, Any]:
-    """Settings by the names under which a user finds them, such as `data.views`, as JSON gives them back.
+    """Give settings the names under which a user finds them, such as `data.views`, as plain JSON.
 
     Args:
         target: What turns a crop into its target.
         crops: What decides which crops there are; None where that is not known.
     """
-    described = {OTHER_SECTIONS.get(name, f"model.{name}"): value for name, value in asdict(target).items()}
+    described = {f"{SECTIONS.get(name, 'model')}.{name}": value for name, value in asdict(target).items()}
     if crops is not None:
         described |= {f"data.{name}": value for name, value in asdict(crops).items()}
     return json.loads(json.dumps(described))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a cache.
+    """Read the manifest of a cache.
 
     Raises:
         FileNotFoundError: If the folder is no cache.
@@ -99,11 +107,7 @@ def check_settings(folder: Path, manifest: dict[str, Any], wanted: dict[str, Any
     Raises:
         ValueError: If they differ; every differing setting is named with both values.
     """
-    different = [
-        f"{name} {_shorten(manifest.get(name, 'not recorded'))} in the cache, {_shorten(value)} now"
-        for name, value in wanted.items()
-        if name not in manifest or manifest[name] != value
-    ]
+    different = list_differences(manifest, wanted, "in the cache")
     if different:
         raise ValueError(
             f"target cache {folder} does not match: {'; '.join(different)}. Set it back to the cache's value, or fill "
@@ -111,8 +115,23 @@ def check_settings(folder: Path, manifest: dict[str, Any], wanted: dict[str, Any
         )
 
 
+def list_differences(found: dict[str, Any], wanted: dict[str, Any], where: str) -> list[str]:
+    """Every setting that is not as wanted, with both values, in words.
+
+    Args:
+        found: By name.
+        wanted: By name; settings not listed may be anything.
+        where: What `found` is of, such as "in the cache".
+    """
+    return [
+        f"{name} {_shorten(found.get(name, 'not recorded'))} {where}, {_shorten(value)} now"
+        for name, value in wanted.items()
+        if name not in found or found[name] != value
+    ]
+
+
 def hash_manifest(manifest: dict[str, Any]) -> str:
-    """What binds a shard to its cache: SHA-256 over the manifest."""
+    """Hash a manifest (SHA-256), which binds a shard to its cache."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ from srt_distill.training.target_cache.shards import CROPS, digest_crop, find_fa
 class TargetCache:
     """A complete target cache, memory-mapped: SRT(x, w0) of Eq. 6 for every crop x in it, in fp16.
 
-    Opening reads every shard once against its checksum. What stays in memory is the index, about 200 bytes a crop.
+    Opening reads every shard once against its checksum. What stays in memory is the index, about 200 bytes per crop.
 
     Args:
         folder: That `srt-distill cache` filled.
@@ -51,11 +51,11 @@ class TargetCache:
         }
 
     def __len__(self) -> int:
-        """Number of different crops."""
+        """Return the number of different crops."""
         return len(self._rows)
 
     def __call__(self, crops: UInt8[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """Targets (B, C, h, w) in fp16, one a layer, where the crops are.
+        """Targets (B, C, h, w) in fp16, one per layer, where the crops are.
 
         Raises:
             ValueError: If a crop is not in the cache.

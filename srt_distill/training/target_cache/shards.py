@@ -33,7 +33,7 @@ def target_name(index: int) -> str:
 
 
 def digest_crop(crop: UInt8[Tensor, "3 H W"]) -> bytes:
-    """What a crop is known by: BLAKE2b of its pixels, so that image, view and transform are all in it."""
+    """Return what a crop is known by: BLAKE2b of its pixels; image, view and transform are all in it."""
     return hashlib.blake2b(crop.contiguous().cpu().numpy().tobytes(), digest_size=DIGEST_SIZE).digest()
 
 

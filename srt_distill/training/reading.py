@@ -1,0 +1,59 @@
+"""How features are read off student and teacher alike: layers, kernels, unit tokens, readout, SRT.
+
+Shape legend: none, extractors are only put together.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from srt_distill.backbone import FeatureExtractor
+from srt_distill.backbone.execution import AttentionKernel, run_with
+from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble.baselines import InterpolatedFeatures
+from srt_distill.extractor import Extractor, UnitTokens
+from srt_distill.training.held_out_scores import FrozenTeacher
+from srt_distill.training.settings import Readout, TargetSRTOptions
+
+
+@dataclass(frozen=True)
+class FeatureReading:
+    """Which features of a model are distilled, and how.
+
+    Attributes:
+        layers: Layer specs.
+        norm: Apply the final norm.
+        unit_tokens: Bring every token to length 1.
+        readout: How maps are read where they are judged.
+        srt: What the teacher averages.
+        attention: Kernel that computes attention.
+    """
+
+    layers: tuple[int | str, ...]
+    norm: bool
+    unit_tokens: bool
+    readout: Readout
+    srt: TargetSRTOptions
+    attention: AttentionKernel
+
+    def plain(self, model: nn.Module) -> FeatureExtractor:
+        """Read the model's own features."""
+        return FeatureExtractor(model, self.layers, norm=self.norm)
+
+    def student(self, model: nn.Module) -> Extractor:
+        """Read what is compared and judged: a single pass through the readout."""
+        return self._through_readout(self._single(model))
+
+    def teacher(self, model: nn.Module) -> FrozenTeacher:
+        """Read the same of a frozen model, and SRT over it."""
+        single, srt = self._single(model), self.srt
+        filled = single if srt.interpolation == "nearest" else InterpolatedFeatures(single, srt.interpolation)
+        resonance = StochasticResonance(filled, srt.radius, srt.border, srt.views_per_batch, srt.margin, srt.subset)
+        return FrozenTeacher(self._through_readout(single), resonance)
+
+    def _single(self, model: nn.Module) -> Extractor:
+        extract = run_with(self.plain(model), attention=self.attention)
+        return UnitTokens(extract) if self.unit_tokens else extract
+
+    def _through_readout(self, extract: Extractor) -> Extractor:
+        return extract if self.readout == "none" else InterpolatedFeatures(extract, self.readout)

@@ -1,0 +1,80 @@
+"""Options that only training has: the target's own, what moves and what holds it back, and how a student is read.
+
+Shape legend: none.
+
+What training shares with the other commands is declared where it is used: `srt_distill.backbone.options` and
+`srt_distill.ensemble.options`.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from srt_distill.backbone import TrainablePart
+from srt_distill.ensemble.baselines import Interpolation
+from srt_distill.ensemble.options import ShiftOptions
+from srt_distill.training.losses import Penalty
+
+Readout = Literal["none", "bilinear"]
+"""How the student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
+
+The smoothing costs no pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`). The loss sees the maps through the
+same readout, and the checkpoint says which it is.
+"""
+
+
+@dataclass(frozen=True)
+class TargetSRTOptions(ShiftOptions):
+    """SRT over the frozen teacher: what the student learns.
+
+    Args:
+        interpolation: How a teacher's token fills its pixels before views are moved back and averaged: `nearest` is
+            SRT; `bilinear` and `bicubic` (paper, Table 8) make a smoother target of it.
+    """
+
+    interpolation: Literal["nearest"] | Interpolation = "nearest"
+
+    @property
+    def margin(self) -> int:
+        """Real pixels round each crop, as many as the radius, so that no shift sees padding.
+
+        None for the border `reference`: the authors' padding is part of what it reproduces.
+        """
+        return 0 if self.border == "reference" else self.radius
+
+
+@dataclass(frozen=True)
+class TrainableOptions:
+    """Which weights move.
+
+    Args:
+        part: `all`; those of the last blocks (`last_n`); of every `norm`; every `bias`; or low-rank adapters on all
+            linear layers (`lora`, through peft), which are merged when a run is loaded or exported.
+        last_n: Number of last blocks under `last_n`.
+        lora_rank: Rank of the adapters under `lora`.
+        lora_alpha: Their scale: alpha / rank times the product of the two matrices is added to a weight.
+    """
+
+    part: TrainablePart = "all"
+    last_n: int = 1
+    lora_rank: int = 8
+    lora_alpha: int = 16
+
+
+@dataclass(frozen=True)
+class PenaltyOptions:
+    """What holds weights back.
+
+    Args:
+        kind: Pull towards w0, in later rounds the first one's (`l2_sp`), or the authors' norm (`weight_norm`).
+        weight: Factor of the penalty; 0 for none.
+    """
+
+    kind: Penalty = "l2_sp"
+    weight: float = 0.0
+
+
+def plain(options: Any) -> Any:
+    """Turn options into data for YAML and checkpoints: a dataclass becomes a dictionary, a sequence a list."""
+    if hasattr(options, "__dataclass_fields__"):
+        return {name: plain(value) for name, value in asdict(options).items()}
+    return list(options) if isinstance(options, tuple | list) else options
