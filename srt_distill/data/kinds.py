@@ -62,18 +62,18 @@ def is_picture(path: Path) -> bool:
         return _SIGNATURE.match(file.read(32)) is not None
 
 
-def pick_pictures(names: list[str], look: Callable[[str], bool]) -> list[str]:
-    """Pick the pictures among files of one unknown ending, by opening few where all are alike.
+def pick_alike(names: list[str], look: Callable[[str], bool]) -> list[str]:
+    """Pick the files that pass a look among many of one ending, opening few where all are alike.
 
     Some are looked into, spread evenly over the sorted names. Where these agree they stand for the others; else each is
     looked into.
 
     Args:
         names: files with the same ending.
-        look: whether a file's content is a picture's.
+        look: tells by a file's content whether it is wanted.
 
     Returns:
-        Those that are, sorted.
+        Those wanted, sorted.
     """
     names = sorted(names)
     seen = {look(name) for name in names[:: -(-len(names) // NUM_LOOKED_INTO)]}

@@ -15,7 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from srt_distill.data.kinds import FOREIGN_ENDINGS, HEIF_ENDINGS, PICTURE_ENDINGS, by_ending, is_picture, pick_pictures
+from srt_distill.data.kinds import FOREIGN_ENDINGS, HEIF_ENDINGS, PICTURE_ENDINGS, by_ending, is_picture, pick_alike
 
 NUM_NAMED = 5  # how many of the files that a warning is about it names
 
@@ -112,7 +112,7 @@ def find_pictures(root: Path, recursive: bool) -> list[str]:
         if kind in FOREIGN_ENDINGS:
             foreign[kind] = group
         else:
-            pictures += group if kind in PICTURE_ENDINGS else pick_pictures(group, look)
+            pictures += group if kind in PICTURE_ENDINGS else pick_alike(group, look)
     _warn_of_foreign(root, foreign)
     return natural_order(pictures)
 

@@ -29,7 +29,7 @@ class Mixture(ImageSource):
             raise ValueError("a mixture of no sources has no images; give at least one source")
         wanted: Sequence[int | None] = num_images or [None] * len(sources)
         if len(wanted) != len(sources):
-            raise ValueError(f"{len(wanted)} num_images for {len(sources)} sources; give one number a source, or null")
+            raise ValueError(f"{len(wanted)} num_images for {len(sources)} sources; give one number per source, or null")
         for source, number in zip(sources, wanted, strict=True):
             if number is not None and not 1 <= number <= len(source):
                 raise ValueError(
@@ -45,12 +45,12 @@ class Mixture(ImageSource):
         return int(self._ends[-1])
 
     def load(self, index: int) -> Image.Image:
-        """The image, upright and in RGB."""
+        """Decode the image, upright and in RGB."""
         source, within = self._find(index)
         return self._sources[source].load(within)
 
     def name(self, index: int) -> str:
-        """Number of the source, and the image's name in it."""
+        """Return the number of the source, and the image's name in it."""
         source, within = self._find(index)
         return f"{source}:{self._sources[source].name(within)}"
 

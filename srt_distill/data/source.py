@@ -18,7 +18,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of images, readable or not."""
+        """Count the images, readable or not."""
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
@@ -30,4 +30,4 @@ class ImageSource(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What a message calls this image: unique within the source, and enough for a person to find it."""
+        """Say what a message calls this image: unique within the source, and enough for a person to find it."""

@@ -16,7 +16,7 @@ fewer: a held-out part of 32 images is 4 runs from 4 places."""
 
 
 def count_held_out(num_images: int, held_out: float | int) -> int:
-    """Number of images held out.
+    """Count the images held out.
 
     Args:
         num_images: images in all.
@@ -40,9 +40,9 @@ def count_held_out(num_images: int, held_out: float | int) -> int:
 def split_indices(
     num_images: int, num_held_out: int
 ) -> tuple[Int64[np.ndarray, " training"], Int64[np.ndarray, " held_out"]]:
-    """Indices of the training part and of the held-out part, both ascending.
+    """Give the indices of the training part and of the held-out part, both ascending.
 
-    The order is cut into equal stretches, one a run (give or take an image), and each stretch's end is held out.
+    The order is cut into equal stretches, one per run (give or take an image), and each stretch's end is held out.
 
     Args:
         num_images: images in all.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srt_distill.data.kinds import FOREIGN_ENDINGS, PICTURE_ENDINGS, by_ending, is_picture, pick_pictures
+from srt_distill.data.kinds import FOREIGN_ENDINGS, PICTURE_ENDINGS, by_ending, is_picture, pick_alike
 from srt_distill.data.listing import find_files, natural_order
 from srt_distill.data.source import ImageSource
 
@@ -52,7 +52,7 @@ def find_videos(root: Path) -> list[str]:
         if kind in VIDEO_EXTENSIONS:
             videos += [name for name in names if is_video(root / name)]
         elif kind not in PICTURE_ENDINGS | FOREIGN_ENDINGS:
-            videos += pick_pictures(names, lambda name: is_video(root / name))
+            videos += pick_alike(names, lambda name: is_video(root / name))
     return natural_order(videos)
 
 
