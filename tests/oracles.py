@@ -437,3 +437,119 @@ def knn_class_by_votes(similarities, labels, k, temperature, own=None):
     for i in order[:k]:
         votes[labels[i]] = votes.get(labels[i], 0.0) + np.exp(similarities[i] / temperature)
     return min(votes, key=lambda label: (-votes[label], label))
+
+
+# ---------------------------------------------------------------- salient regions and objects
+
+
+def token_cut_literally(features, threshold=0.2, weak_edge=1e-5):
+    """TokenCut as its script goes about it: (C, h, w) -> eigenvector (N,), foreground (h, w), by dense eigh and a walk."""
+    from scipy.linalg import eigh
+
+    channels, height, width = features.shape
+    tokens = [features[:, i // width, i % width] for i in range(height * width)]
+    tokens = [token / np.linalg.norm(token) for token in tokens]
+    count = len(tokens)
+    weights = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            weights[i, j] = 1.0 if tokens[i] @ tokens[j] > threshold else weak_edge
+    degrees = np.diag(weights.sum(1))
+    _, vectors = eigh(degrees - weights, degrees, subset_by_index=[1, 2])
+    vector = vectors[:, 0]
+    inside = vector > vector.sum() / count
+    seed = int(np.argmax(np.abs(vector)))
+    if not inside[seed]:
+        vector, inside = -vector, ~inside
+    return vector, walk_from(inside.reshape(height, width), seed)
+
+
+def lost_literally(features, num_candidates=100):
+    """LOST with loops: (C, h, w) -> region (h, w)."""
+    _, height, width = features.shape
+    tokens = [features[:, i // width, i % width] for i in range(height * width)]
+    products = np.array([[a @ b for b in tokens] for a in tokens])
+    degrees = [sum(products[i, j] > 0 for j in range(len(tokens)) if j != i) for i in range(len(tokens))]
+    order = sorted(range(len(tokens)), key=lambda i: (degrees[i], i))
+    seed = order[0]
+    similar = [s for s in order[:num_candidates] if products[seed, s] > 0]
+    total = sum(products[s] for s in similar)
+    return walk_from((total > 0).reshape(height, width), seed)
+
+
+def walk_from(inside, seed):
+    """Tokens of a region that can be reached from the seed by steps up, down, left and right within it."""
+    height, width = inside.shape
+    reached, waiting = np.zeros_like(inside), [(seed // width, seed % width)]
+    while waiting:
+        row, column = waiting.pop()
+        if 0 <= row < height and 0 <= column < width and inside[row, column] and not reached[row, column]:
+            reached[row, column] = True
+            waiting += [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
+    return reached
+
+
+def bilateral_solver_dense(image, target, smoothness=256.0, confidence=0.999):
+    """The bilateral solver's linear system, built pixel by pixel as dense matrices, and solved exactly."""
+    height, width, _ = image.shape
+    vertices, vertex_of = {}, []
+    for y in range(height):
+        for x in range(width):
+            r, g, b = (float(value) for value in image[y, x])
+            luma = 0.299 * r + 0.587 * g + 0.114 * b
+            blue = 128 - 0.168736 * r - 0.331264 * g + 0.5 * b
+            red = 128 + 0.5 * r - 0.418688 * g - 0.081312 * b
+            key = (int(x / 16), int(y / 16), int(luma / 16), int(blue / 8), int(red / 8))
+            vertex_of.append(vertices.setdefault(key, len(vertices)))
+    splat = np.zeros((len(vertices), height * width))
+    splat[vertex_of, np.arange(height * width)] = 1
+    blur = 10 * np.eye(len(vertices))
+    for first, i in vertices.items():
+        for second, j in vertices.items():
+            if sum(abs(a - b) for a, b in zip(first, second)) == 1:
+                blur[i, j] = 1
+    mass, n = splat.sum(1), np.ones(len(vertices))
+    for _ in range(10):
+        n = np.sqrt(n * mass / (blur @ n))
+    mass = n * (blur @ n)
+    weights = np.full(height * width, confidence)
+    system = smoothness * (np.diag(mass) - np.diag(n) @ blur @ np.diag(n)) + np.diag(splat @ weights)
+    return (splat.T @ np.linalg.solve(system, splat @ (weights * target.ravel()))).reshape(height, width)
+
+
+def f_by_threshold(prediction, truth):
+    """TokenCut's F of one image, threshold by threshold."""
+    curve = []
+    for k in range(255):
+        predicted = prediction > k / 255
+        hits = (predicted & truth).sum()
+        precision = hits / predicted.sum() if predicted.sum() else 1.0
+        recall = hits / truth.sum() if truth.sum() else 1.0
+        curve.append(1.3 * precision * recall / (0.3 * precision + recall) if precision + recall else 0.0)
+    return curve
+
+
+def toolbox_by_threshold(predictions, masks):
+    """maxF and mean absolute error of the public toolbox, from maps and masks in bytes."""
+    precisions, recalls, errors = [], [], []
+    for prediction, mask in zip(predictions, masks):
+        truth, values = mask / 255 >= 0.1, prediction.astype(float)
+        stretched = (values - values.min()) / (values.max() - values.min()) if values.max() > values.min() else values
+        errors.append(np.abs(stretched - truth).mean())
+        if values.max() == 0:
+            continue
+        kept = [values / values.max() >= k / 255 for k in range(256)]
+        hits = [(predicted & truth).sum() for predicted in kept]
+        precisions.append([h / p.sum() if p.sum() else 0.0 for h, p in zip(hits, kept)])
+        recalls.append([h / truth.sum() if truth.sum() else 0.0 for h in hits])
+    precision, recall = np.mean(precisions, 0), np.mean(recalls, 0)
+    return max(1.3 * p * r / (0.3 * p + r) if p + r else 0.0 for p, r in zip(precision, recall)), np.mean(errors)
+
+
+def box_overlap_by_pixel(first, second):
+    """Intersection over union of two boxes by counting pixels."""
+    covered = [
+        {(x, y) for x in range(left, right) for y in range(top, bottom)}
+        for left, top, right, bottom in (first, second)
+    ]
+    return len(covered[0] & covered[1]) / len(covered[0] | covered[1])
