@@ -21,7 +21,6 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
-	$(BIN)/ty check --python $(VENV)
 	$(BIN)/codespell
 	$(BIN)/validate-pyproject pyproject.toml
 
