@@ -80,24 +80,25 @@ def find_datasets(data_settings: Mapping[str, Any]) -> list[str]:
     return [name] if isinstance(name, str) and _is_repository(name) else []
 
 
-def without_paths(value: Any) -> Any:
+def without_paths(value: Any, key: str = "") -> Any:
     """Copy settings with every path cut to its last part, and everything else made a primitive.
 
     Args:
         value: Settings: strings, numbers, lists and mappings of such.
+        key: What the value is called; only a `name` can be that of a repository.
 
     Returns:
         The same without what leads to files and folders; names of repositories stay.
     """
     if isinstance(value, Mapping):
-        return {str(key): without_paths(item) for key, item in value.items()}
+        return {str(name): without_paths(item, str(name)) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_paths(item) for item in value]
+        return [without_paths(item, key) for item in value]
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = str(value)
     kind, colon, rest = text.partition(":")
-    if kind == "hf-hub" or _is_repository(text):
+    if kind == "hf-hub" or (key == "name" and _is_repository(text)):
         return text
     return f"{kind}:{last_part(rest)}" if colon and kind == "local-dir" else last_part(text)
 

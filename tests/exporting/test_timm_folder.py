@@ -1,6 +1,8 @@
 """The export: equal to the student, loadable by timm alone, and never half-written."""
 
+import copy
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from srt_distill.backbone import hash_weights
-from srt_distill.exporting import card, export_student, student, timm_folder, verification
+from srt_distill.exporting import export_student, student, timm_folder, verification
 
 
 @pytest.fixture
@@ -20,6 +22,7 @@ def older(tmp_path) -> Path:
     """A folder that stands for an older export."""
     folder = tmp_path / "adapted"
     folder.mkdir()
+    (folder / "parity.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"the older one")
     return folder
 
@@ -46,22 +49,12 @@ def test_the_card_names_teacher_scores_and_settings(exported):
     for text in (
         exported.teacher_hash[:16],
         "val/gap_closed",
-        "shift_radius: 1",
+        "radius: 1",
         "9 sub-patch",
         '| timm | `timm.create_model("local-dir:adapted", pretrained=True)` | 32x32 | 0 |',
         f"{exported.parity.num_parameters:,}",
     ):
         assert text in written
-
-
-def test_the_card_says_that_a_target_was_smoothed(run, exported, tmp_path):
-    def card_of(settings):
-        card.write_card(tmp_path, replace(run, settings=settings), exported)
-        return (tmp_path / "README.md").read_text()
-
-    before = {name: value for name, value in run.settings.items() if name != "interpolation"}
-    assert "smoothed" not in card_of(run.settings) + card_of(before)
-    assert "of features smoothed by bilinear interpolation (Stoch" in card_of(before | {"interpolation": "bilinear"})
 
 
 def test_the_script_that_checks_the_export_never_imports_this_package(exported, tmp_path):
@@ -107,3 +100,56 @@ def test_an_unwritable_output_is_refused_first(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PermissionError, match="cannot be written to"):
         export_student(run, tmp_path / "file" / "adapted")
+
+
+def test_a_folder_with_anything_else_is_refused_first(run, older, monkeypatch):
+    monkeypatch.setattr(student, "expect_features", lambda _: pytest.fail("work was done"))
+    (older / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds notes\.txt, which would be lost"):
+        export_student(run, older)
+    assert (older / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["mine", ".", "mine/export", "mine/checkpoints"])
+def test_an_output_that_touches_the_run_is_refused_first(run, tmp_path, output):
+    checkpoints = tmp_path / "runs" / "mine" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(run.path, checkpoints / "last.ckpt")
+    with pytest.raises(FileExistsError, match=r"the run .*give a folder outside"):
+        export_student(tmp_path / "runs" / "mine", tmp_path / "runs" / output)
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+
+
+def test_an_empty_folder_behind_a_link_is_filled(run, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "adapted").symlink_to("disk")
+    done = export_student(run.path, str(tmp_path / "adapted"), budget=0.0)
+    assert done.folder == tmp_path / "adapted"
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {
+        *("README.md", "config.json", "model.safetensors", "parity.json")
+    }
+    again = export_student(run, tmp_path / "adapted", budget=0.0)  # an older export may be replaced
+    assert again.student_hash == done.student_hash
+    assert (tmp_path / "adapted").is_symlink()
+
+
+def test_weights_that_are_no_numbers_are_not_exported(run, tmp_path):
+    broken = copy.deepcopy(run.student)
+    with torch.no_grad():
+        broken.norm.bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1 of .*norm\.bias"):
+        export_student(replace(run, student=broken), tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()
+
+
+def test_no_path_of_this_machine_is_in_the_texts(exported, tiny_folder, run):
+    for file in (exported.folder / name for name in ("README.md", "config.json", "parity.json")):
+        for path in (tiny_folder.parent, run.path.parent, exported.folder.parent, Path.home()):
+            assert str(path) not in file.read_text()
+    assert "- Teacher: tiny (a local folder)" in (exported.folder / "README.md").read_text()
+
+
+def test_every_file_is_as_readable_as_any_other(exported, tmp_path):
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in exported.folder.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
