@@ -117,7 +117,7 @@ def train_head(
         size = targets.shape[-2], targets.shape[-1]
         value = loss(batch[0].placement.onto(head(*features), size), targets, step)
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the head's loss is {float(value)} at step {step}; lower the learning rate")
+            raise FloatingPointError(f"the head's loss is {value.item()} at step {step}; lower the learning rate")
         optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(head.parameters(), GRAD_NORM)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 LOG_OFFSET = 1e-3  # metres
 MEAN_WEIGHT = 0.15
-NUM_MEAN_ONLY = 100  # first steps in which the variance is left out
+NUM_MEAN_ONLY = 100  # first steps of the reference's 38,400 in which the variance is left out
 GRADIENT_STRIDES = (1, 2, 4, 6)
 _SMALLEST = 1e-12  # the root's slope at 0 is infinite
 

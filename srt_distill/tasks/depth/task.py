@@ -177,7 +177,7 @@ class Depth(Task):
         image, depth = item.files
         truth = read_depth(depth, self.units_per_metre, self.invalid)
         known = scored_pixels(truth, self.min_depth, self.max_depth, eigen_crop=self.crop == "eigen")
-        predicted = {name: read_depth(folders[name] / DEPTH_FILE, 1000, ()) for name in outcomes}
+        predicted = {name: read_depth(folders[name] / DEPTH_FILE, 1000.0, ()) for name in outcomes}
         if self.scaling == "median" and known.any():
             predicted = {name: p * (np.median(truth[known]) / np.median(p[known])) for name, p in predicted.items()}
         low, high = (
@@ -210,7 +210,7 @@ class Depth(Task):
                 Image.fromarray(photograph).save(folder / split / "rgb" / f"{index:03d}.png")
                 depth[:2] = 0
                 Image.fromarray(depth.astype(np.uint16)).save(folder / split / "depth" / f"{index:03d}.png")
-        return cls(folder, max_depth=4.0, num_bins=32, training=HeadTraining(steps=40, weight_decay=0.01, seeds=2))
+        return cls(folder, max_depth=4.0, num_bins=32, training=HeadTraining(steps=80, learning_rate=0.01, weight_decay=0.01, seeds=2))
 
     @property
     def _layers(self) -> tuple[int, ...]:
@@ -246,7 +246,7 @@ class Depth(Task):
         return LinearBins(channels, self.num_bins, self.min_depth, self.max_depth)
 
     def _loss(self, output: Tensor, truth: Tensor, step: int) -> Tensor:
-        value = silog_loss(output[:, 0], truth, with_variance=step >= NUM_MEAN_ONLY)
+        value = silog_loss(output[:, 0], truth, with_variance=step >= min(NUM_MEAN_ONLY, self.training.steps // 10))
         if self.gradient_weight:
             value = value + self.gradient_weight * log_gradient_loss(output[:, 0], truth)
         return value
