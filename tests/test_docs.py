@@ -16,6 +16,7 @@ from PIL import Image
 import srt_distill
 from srt_distill.cli import COMMANDS
 from srt_distill.commands.parsing import CommandParser
+from srt_distill.commands.run_parser import RunParser
 from srt_distill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,13 +95,13 @@ class Parsed(BaseException):
 
 @pytest.mark.parametrize(("block", "line"), OURS, ids=[f"{b.page}:{b.line}: {line}" for b, line in OURS])
 def test_a_command_line_is_one_that_the_command_takes(block, line, monkeypatch):
-    read = CommandParser.read
+    for parser in (CommandParser, RunParser):
 
-    def stop(self, words):
-        read(self, words)
-        raise Parsed
+        def stop(self, words, read=parser.read):
+            read(self, words)
+            raise Parsed
 
-    monkeypatch.setattr(CommandParser, "read", stop)
+        monkeypatch.setattr(parser, "read", stop)
     monkeypatch.chdir(ROOT)
     _, name, *words = shlex.split(line)
     assert name in COMMANDS or name.startswith("-") or name == "COMMAND"

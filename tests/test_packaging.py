@@ -36,10 +36,15 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel):
         names = set(archive.namelist())
     info = f"srt_distill-{PROJECT['project']['version']}.dist-info"
     assert f"{info}/licenses/LICENSE" in names
-    package = ROOT / "srt_distill"
-    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert {path.relative_to(ROOT).as_posix() for path in files} == {n for n in names if not n.startswith(info)}
-    assert {"srt_distill/py.typed"} < names
+    homes = {"srt_distill": ROOT / "srt_distill", "srt_distill/configs": ROOT / "configs"}
+    wanted = {
+        f"{home}/{path.relative_to(folder).as_posix()}"
+        for home, folder in homes.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted == {name for name in names if not name.startswith(info)}
+    assert {"srt_distill/py.typed", "srt_distill/configs/distill/default.yaml"} < names
 
 
 def test_the_wheel_states_licence_and_python(wheel):
