@@ -40,7 +40,7 @@ class Run:
         path: The .ckpt file.
         student: The adapted model, a plain timm model in eval mode; adapters are merged into its weights.
         teacher: The frozen original.
-        settings: Arguments of `SRTDistillation`, options as dictionaries: settings["srt"]["radius"].
+        settings: Arguments of `SRTDistillation`, options as dictionaries: `settings["srt"]["radius"]`.
         data_settings: Arguments of the data module, from the run folder's config; empty for a checkpoint that left it.
         scores: Held-out scores when the checkpoint was written.
         step: Optimiser steps taken.
@@ -178,13 +178,14 @@ def load_run(path: str | Path) -> Run:
             scores=dict(checkpoint["scores"]),
             step=checkpoint["global_step"],
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} is a checkpoint of another version of srt-distill ({reason}); load it with the version that wrote "
             "it, or train again"
         ) from error
-    require_finite(run.student.state_dict(), f"the student in {path}")
+    for role in ("student", "teacher"):
+        require_finite(getattr(run, role).state_dict(), f"the {role} in {path}")
     return run
 
 
