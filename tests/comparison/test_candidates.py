@@ -1,4 +1,4 @@
-"""Methods that `evaluate` and `compare` make of a backbone."""
+"""Candidates that are made of models and options, by function and through the commands."""
 
 import json
 from dataclasses import replace
@@ -6,108 +6,167 @@ from dataclasses import replace
 import pytest
 import torch
 
-from srt_distill.backbone import FeatureExtractor, load_backbone
+from srt_distill.backbone import BackboneOptions, FeatureExtractor, load_backbone
+from srt_distill.backbone.options import ExecutionOptions, FeatureOptions
 from srt_distill.cli import main
-from srt_distill.comparison.candidates import Features, Variant, make_method, name_ensemble
+from srt_distill.comparison import baseline_over, open_candidates, prepare_model, single_pass, under_srt
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble.options import SRTOptions
+
+CPU = ExecutionOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def model(tiny_folder):
-    return load_backbone(f"local-dir:{tiny_folder}")
+    return prepare_model(load_backbone(f"local-dir:{tiny_folder}"), FeatureOptions(), CPU)
 
 
-def method_of(model, features, views_per_batch="auto"):
-    return make_method("some", model, features, views_per_batch=views_per_batch, device=torch.device("cpu"))
+@pytest.fixture
+def images():
+    return torch.randint(0, 256, (1, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("subset", "passes"), [("full", 25), ("checkerboard", 13), ("grid16", 16), ("grid9", 9)])
-def test_a_subset_costs_and_gives_what_it_says(model, subset, passes):
-    method = method_of(model, Features(-1, True, 2, "edge", subset))
-    assert method.passes == passes
-    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    by_hand = StochasticResonance(FeatureExtractor(model), 2, subset=subset)(images)[0]
+def test_a_subset_costs_and_gives_what_it_says(model, images, subset, passes):
+    candidate = under_srt("srt", model, SRTOptions(2, subset=subset, views_per_batch="auto"))
+    assert candidate.passes == passes
+    by_hand = StochasticResonance(FeatureExtractor(model.module), 2, subset=subset)
     with torch.no_grad():
-        assert torch.allclose(method.extract(images)[0], by_hand, atol=1e-5)
+        expected = by_hand(candidate.normalization(images))[0]
+    assert torch.allclose(candidate.maps(images)[0], expected, atol=1e-5)
+    layers = candidate.maps_at(images, (0, "-1:prefix"))
+    assert [tuple(maps.shape[-2:]) for maps in layers] == [(4, 5), (1, 1)]
+
+
+def test_radius_0_is_the_single_pass_to_the_bit(model, images):
+    single = single_pass("single", model).maps(images)[0]
+    assert torch.equal(under_srt("srt", model, SRTOptions(0)).maps(images)[0], single)
 
 
 def test_what_changes_features_changes_the_fingerprint(model):
-    every = Features(-1, True, 2, "edge")
-    others = [replace(every, shift_subset="grid9"), replace(every, precision="bfloat16"), replace(every, norm=False)]
-    prints = [method_of(model, features).fingerprint for features in (every, *others)]
+    every = SRTOptions(2)
+    low = replace(model, execution=replace(CPU, precision="bfloat16"))
+    normless = replace(model, features=FeatureOptions(norm=False))
+    prints = [
+        under_srt("srt", m, options).fingerprint
+        for m, options in (
+            (model, every),
+            (model, replace(every, subset="grid9")),
+            (low, every),
+            (normless, every),
+            (model, replace(every, statistic="median")),
+        )
+    ]
     assert all(prints.count(fingerprint) == 1 for fingerprint in prints)
-
-
-def test_part_of_the_grid_is_named_in_tables():
-    assert name_ensemble(3, "full") == "SRT d=3"
-    assert name_ensemble(3, "grid9") == "SRT d=3 grid9"
+    batched = under_srt("srt", model, replace(every, views_per_batch="auto"))
+    assert batched.fingerprint == prints[0], "how views are batched changes no feature"
 
 
 @pytest.mark.parametrize(
-    ("variant", "passes", "cells", "name"),
+    ("options", "passes", "cells", "name"),
     [
-        (Variant(), 9, (4, 5), ""),
-        (Variant("median"), 9, (4, 5), " median"),
-        (Variant("variance", 2), 9, (8, 10), " variance, grid x2"),
-        (Variant(grid_scale=8), 9, (32, 40), " grid x8"),
-        (Variant(flip=True), 18, (4, 5), " flips"),
+        (SRTOptions(1), 9, (4, 5), "SRT d=1"),
+        (SRTOptions(1, subset="grid9"), 9, (4, 5), "SRT d=1 grid9"),
+        (SRTOptions(1, statistic="median"), 9, (4, 5), "SRT d=1 median"),
+        (SRTOptions(1, statistic="variance", grid=2), 9, (8, 10), "SRT d=1 variance, grid x2"),
+        (SRTOptions(1, grid="pixels"), 9, (32, 40), "SRT d=1 grid xpixels"),
+        (SRTOptions(1, flip=True), 18, (4, 5), "SRT d=1 flips"),
     ],
 )
-def test_variants_are_what_they_say(model, variant, passes, cells, name):
-    features = Features(-1, True, 1, "edge")
-    method = make_method("some", model, features, views_per_batch=1, device=torch.device("cpu"), variant=variant)
-    plain = method_of(model, features)
-    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        maps, mean = method.extract(images)[0], plain.extract(images)[0]
-    assert (method.passes, maps.shape[-2:], variant.name) == (passes, cells, name)
-    assert (method.fingerprint == plain.fingerprint) == (variant == Variant())
-    if variant.grid_scale == 8:
+def test_variants_are_what_they_say(model, images, options, passes, cells, name):
+    candidate, plain = under_srt("srt", model, options), under_srt("srt", model, SRTOptions(1))
+    maps, mean = candidate.maps(images)[0], plain.maps(images)[0]
+    assert (candidate.passes, tuple(maps.shape[-2:]), options.name) == (passes, cells, name)
+    if options.grid == "pixels":
         assert torch.allclose(torch.nn.functional.avg_pool2d(maps, 8), mean, atol=1e-5)
-    elif variant != Variant():
-        assert maps.shape != mean.shape or not torch.allclose(maps, mean, atol=1e-4)
 
 
-def test_bfloat16_reaches_the_passes(model):
-    images = torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        exact, rounded = (
-            method_of(model, Features(-1, True, 1, "edge", "full", precision)).extract(images)[0]
-            for precision in ("float32", "bfloat16")
-        )
-    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 2e-2
+def test_bfloat16_reaches_the_passes(model, images):
+    rounded = under_srt("srt", replace(model, execution=replace(CPU, precision="bfloat16")), SRTOptions(1))
+    exact = under_srt("srt", model, SRTOptions(1)).maps(images)[0]
+    assert 1e-5 < (rounded.maps(images)[0] - exact).norm() / exact.norm() < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("baseline", "passes"),
+    [("naive_ensemble", 9), ("overlapping_tokens", 1), ("output_ensemble", 9), ("bicubic", 1), ("bilinear", 1)],
+)
+def test_baselines_are_candidates(model, images, baseline, passes):
+    candidate = baseline_over(model, baseline, SRTOptions(1))
+    assert candidate.passes == passes == (len(candidate.output_shifts) if baseline == "output_ensemble" else passes)
+    assert candidate.maps(images)[-1].shape[-2:] == ((8, 10) if baseline == "overlapping_tokens" else (4, 5))
+
+
+def test_a_lineup_has_baselines_between_srt_and_student(tiny_folder):
+    options = BackboneOptions(str(tiny_folder))
+    lineup = open_candidates(
+        options,
+        {"student": options},
+        srt=SRTOptions(1),
+        execution=CPU,
+        baselines=["output_ensemble", "overlapping_tokens_pooled", "bilinear"],
+    )
+    assert [candidate.name for candidate in lineup.candidates] == [
+        "teacher",
+        "SRT d=1",
+        "output ensemble d=1",
+        "overlapping tokens, stride 4, pooled",
+        "bilinear features",
+        "student, bilinear features",
+        "student",
+    ]
+    assert [candidate.passes for candidate in lineup.candidates] == [1, 9, 9, 1, 1, 1, 1]
+    with pytest.raises(ValueError, match="shift radius 0 leaves no SRT"):
+        open_candidates(options, {}, srt=SRTOptions(0))
+
+
+def test_a_student_of_another_mean_and_std_keeps_its_own(tiny_folder, tmp_path):
+    import shutil
+
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    (other / "config.json").write_text(json.dumps(config))
+    lineup = open_candidates(BackboneOptions(str(tiny_folder)), {"student": BackboneOptions(str(other))}, execution=CPU)
+    teacher, _, student = lineup.candidates
+    assert student.normalization.mean == (0.1, 0.2, 0.3) != teacher.normalization.mean
+
+
+SMALL = ["--davis.scale", "0.2", "--size_multiple", "8", "--sequences", "cats", "--progress", "false"]
 
 
 def evaluate(tiny_folder, tiny_davis, output, *words):
-    small = ["--data", str(tiny_davis), "--scale", "0.2", "--size_multiple", "8", "--sequences", "[cats]"]
-    assert main(["evaluate", "--backbone", str(tiny_folder), *small, "--output", str(output), *words]) == 0
-    return json.loads((output / "results.json").read_text())
+    start = ["evaluate", "--backbone", str(tiny_folder), "--davis", str(tiny_davis), "--output", str(output)]
+    assert main([*start, *SMALL, *words]) == 0
+    return json.loads((output / "results.json").read_text())["tasks"][0]["rows"][0]
 
 
-def test_options_of_execution_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
-    words = ["--precision", "bfloat16", "--attention", "math", "--views_per_batch", "auto"]
-    results = evaluate(tiny_folder, tiny_davis, tmp_path, "--shift_radius", "1", *words)
-    fingerprint = results["settings"]["fingerprint"]
-    assert "statistic" not in fingerprint
+def test_options_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
+    words = ["--radius", "1", "--precision", "bfloat16", "--attention", "math", "--srt.views_per_batch", "auto"]
+    more = ["--statistic", "median", "--grid", "2", "--flip", "true", "--subset", "checkerboard"]
+    row = evaluate(tiny_folder, tiny_davis, tmp_path, *words, *more)
+    fingerprint = row["fingerprint"]
     assert (fingerprint["precision"], fingerprint["attention"]) == ("bfloat16", "math")
-
-
-def test_variants_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
-    words = ["--statistic", "median", "--grid_scale", "2", "--flip", "true", "--shift_subset", "checkerboard"]
-    results = evaluate(tiny_folder, tiny_davis, tmp_path, "--shift_radius", "1", *words)
-    fingerprint = results["settings"]["fingerprint"]
-    assert [fingerprint[name] for name in ("statistic", "grid_scale", "flip")] == ["median", 2, True]
-    assert results["settings"]["patch"] == 4
+    assert [fingerprint["srt"][name] for name in ("statistic", "grid", "flip")] == ["median", 2, True]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "visualize"])
 def test_class_tokens_are_no_map_to_score_or_draw(tiny_folder, tiny_davis, tmp_path, capsys, command):
-    more = ["--layer=-1:prefix", "--data", str(tiny_davis)]
+    more = ["--layer=-1:prefix", "--davis", str(tiny_davis)]
     if command == "visualize":
-        more = ["--layers", "[-1, '-1:prefix']", "--sources", f"[{tiny_davis}]"]
+        more = ["--layers", "[-1, '-1:prefix']", "--sources", str(tiny_davis)]
     assert main([command, "--backbone", str(tiny_folder), "--output", str(tmp_path / "out"), *more]) == 1
     assert "layer -1:prefix is of class and register tokens" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_without_a_radius_is_refused(tiny_folder, tiny_davis, tmp_path, capsys):
+    words = ["--backbone", str(tiny_folder), "--davis", str(tiny_davis), "--output", str(tmp_path), *SMALL]
+    assert main(["evaluate", *words, "--baseline", "naive_ensemble"]) == 1
+    assert "baseline naive_ensemble with shift radius 0" in capsys.readouterr().err
+    assert main(["evaluate", *words, "--baseline", "bilinear", "--statistic", "median", "--flip", "true"]) == 1
+    assert "baseline bilinear with" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def item_chart(scores: Mapping[str, Mapping[str, float]], label: str, item: str)
         SVG.
     """
     items = list(next(iter(scores.values())))
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "items"}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"items-{label}-{item}"}):
         figure, axes = _axes(4.6, 0.7 + 0.3 * len(items))
         for y, name in enumerate(items):
             values = [by_item[name] for by_item in scores.values()]
@@ -75,7 +75,7 @@ def gain_chart(scores: Mapping[str, Mapping[str, float]], reference: str, label:
         SVG.
     """
     base = scores[reference]
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "gains"}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"gains-{label}-{item}"}):
         figure, axes = _axes(4.6, 2.6)
         for color, (name, by_item) in zip(_cycle(len(scores)), scores.items(), strict=True):
             gains = sorted(value - base[key] for key, value in by_item.items())

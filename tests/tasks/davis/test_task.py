@@ -13,7 +13,7 @@ from PIL import Image
 from srt_distill.comparison import evaluate as evaluate_candidate
 from srt_distill.comparison.judging import OUTCOME_FILE
 from srt_distill.images import IMAGENET, Normalization
-from srt_distill.tasks import Candidate, Davis
+from srt_distill.tasks import Candidate, Davis, Outcome
 from srt_distill.tasks.davis import score_masks, write_mask
 from srt_distill.tasks.davis import task as davis_module
 from srt_distill.tasks.davis.label_propagation import PropagationOptions
@@ -302,7 +302,7 @@ def test_frames_in_16_bits_or_on_their_side_score_as_the_plain_ones(davis, tmp_p
 def test_a_damaged_frame_is_named_with_its_sequence(davis, tmp_path):
     path = davis / "JPEGImages" / "480p" / "dogs" / "00003.jpg"
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(OSError, match=r"dogs/00003\.jpg"):
+    with pytest.raises(OSError, match=r"00003\.jpg.*dogs"):
         evaluate(davis, tmp_path / "out", sequences=("dogs",))
 
 
@@ -364,6 +364,6 @@ def test_the_example_is_a_run_of_seconds(tmp_path):
     candidate = Candidate("colours", MeanColours(), IMAGENET)
     result = evaluate_candidate(candidate, [task], tmp_path / "out", progress=False).tasks[0]
     assert result.rows[0].scores["J-Mean"] > 0.3
-    sheet = task.draw(task.items()[0], {"colours": None}, {"colours": tmp_path / "out" / "cats"})
+    sheet = task.draw(task.items()[0], {"colours": Outcome({})}, {"colours": tmp_path / "out" / "cats"})
     assert [list(pictures) for _, pictures in sheet.rows] == [["ground truth", "colours"]] * 3
     assert len(sheet.curves["colours"]) == 3
