@@ -145,7 +145,7 @@ def to_rgb(image: Image.Image, name: str = "image", bit_depth: int | None = None
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_to_bytes(np.asarray(image), name, bit_depth))
     elif cut_to_bytes:
-        _check_range(np.asarray(image).max(), 255, name)
+        _check_range(float(np.asarray(image).max()), 255, name)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "La":
@@ -214,7 +214,7 @@ def _to_bytes(values: Real[np.ndarray, "H W"], name: str, bit_depth: int | None)
     """Scale wide pixels to bytes, as `to_rgb` says."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f":
         white = next((white for white in (1, 255, 65535) if high <= white), None)
     else:
@@ -222,17 +222,17 @@ def _to_bytes(values: Real[np.ndarray, "H W"], name: str, bit_depth: int | None)
         white = next((2**depth - 1 for depth in depths if high < 2**depth), None)
     if low < 0 or white is None:
         allowed = "16 bits" if bit_depth is None else f"bit_depth={bit_depth}"
-        raise ValueError(f"pixel values {low} to {high} are not within 0 and {allowed}; save it as 8-bit RGB first")
+        raise ValueError(f"pixel values {low:g} to {high:g} are not within 0 and {allowed}; save it as 8-bit RGB first")
     _check_range(high, white, name)
     return np.rint(values * (255 / white)).astype(np.uint8)
 
 
-def _check_range(high: float, white: float, name: str) -> None:
+def _check_range(high: float, white: int, name: str) -> None:
     """Warn of the first image that looks as if its range had been guessed wrong."""
     if 0 < high < white / 8 and not _warned_of:
         _warned_of.append(name)
         warnings.warn(
-            f"image {name} uses {high:g} of {white:g} levels, less than an eighth: if it is not meant to be this dark, "
+            f"image {name} uses {high:g} of {white} levels, less than an eighth: if it is not meant to be this dark, "
             "set bit_depth, or save it as 8-bit RGB; more such images are not named",
             stacklevel=4,
         )

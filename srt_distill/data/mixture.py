@@ -29,7 +29,7 @@ class Mixture(ImageSource):
             raise ValueError("a mixture of no sources has no images; give at least one source")
         wanted: Sequence[int | None] = num_images or [None] * len(sources)
         if len(wanted) != len(sources):
-            raise ValueError(f"{len(wanted)} num_images for {len(sources)} sources; give one number per source, or null")
+            raise ValueError(f"{len(wanted)} num_images for {len(sources)} sources; give one per source, or null")
         for source, number in zip(sources, wanted, strict=True):
             if number is not None and not 1 <= number <= len(source):
                 raise ValueError(

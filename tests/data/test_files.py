@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from srt_distill.data import DavisFrames, FileList, ImageFolder
-from srt_distill.images import to_rgb
 
 
 def test_folder_is_sorted_and_loads_rgb(folder):
@@ -49,10 +48,9 @@ def test_unreadable_files_raise_os_error_with_their_name(tmp_path):
         (tmp_path / name).write_bytes(content[: len(content) - 60])
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "empty.png").touch()
-    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     source = ImageFolder(tmp_path)
-    assert len(source) == 5
-    for index in range(5):
+    assert len(source) == 4
+    for index in range(4):
         with pytest.raises(OSError, match=f"cannot read image {source.name(index)}: "):
             source.load(index)
 
@@ -65,6 +63,28 @@ def test_list_is_relative_to_its_own_folder_and_keeps_its_order(folder):
     assert [source.load(i).getpixel((0, 0))[2] for i in range(2)] == [3, 1]
     with pytest.raises(OSError, match=r"cannot read image \.\./missing\.png"):
         source.load(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('path,label\n"00.png",0\n', "comma-separated"),
+        ("00.png\t0\n01.png\t1\n", "tab-separated"),
+        ("00.png 0\n01.png 1\n", "a path and a label"),
+        ('{"path": "00.png"}\n', "JSON"),
+    ],
+)
+def test_a_table_is_no_list_and_its_format_is_named(folder, content, says):
+    (folder / "list.csv").write_text(content)
+    with pytest.raises(ValueError, match=f"list.csv looks like .*{says}.*write one image path per line"):
+        FileList(folder / "list.csv")
+
+
+def test_lists_of_other_editors(folder):
+    (folder / "00.png").rename(folder / "my, photo.png")
+    (folder / "wide.txt").write_bytes('my, photo.png\r\n# rest\r\n"01.png"\r\n'.encode("utf-16"))
+    source = FileList(folder / "wide.txt")
+    assert [source.load(i).getpixel((0, 0))[2] for i in range(len(source))] == [0, 1]
 
 
 def test_bad_lists(tmp_path):
@@ -95,6 +115,38 @@ def test_davis_default_leaves_val_out(davis):
     assert DavisFrames(davis, split="val").name(0) == "libby/00000.jpg"
 
 
+def test_davis_frames_come_in_natural_order(davis):
+    for frame in range(3):
+        path = davis / f"JPEGImages/480p/bus/{frame:05}.jpg"
+        path.rename(path.with_name(f"{frame + 9}.jpg"))
+    source = DavisFrames(davis)
+    assert [source.name(i) for i in range(3)] == ["bus/9.jpg", "bus/10.jpg", "bus/11.jpg"]
+    Image.new("RGB", (8, 8)).save(davis / "JPEGImages/480p/bus/10.png")
+    with pytest.raises(ValueError, match=r"frame 10 of .*bus is there twice"):
+        DavisFrames(davis)
+
+
+def test_davis_lists_of_other_editions_and_editors(davis):
+    lines = [f"/JPEGImages/480p/bear/{n:05}.jpg /Annotations/480p/bear/{n:05}.png" for n in range(3)]
+    (davis / "ImageSets/2017/pairs.txt").write_text("\n".join(lines))
+    (davis / "ImageSets/2017/marked.txt").write_bytes(b"\xef\xbb\xbfbear\r\n# bus\r\n")
+    for split in ("pairs", "marked"):
+        source = DavisFrames(davis, split=split)
+        assert [source.name(i) for i in range(len(source))] == [f"bear/{frame:05}.jpg" for frame in range(3)]
+    (davis / "ImageSets/2017/out.txt").write_text(f"bear\n{davis}/JPEGImages/480p/bus\n")
+    with pytest.raises(ValueError, match="leads out of the folder of sequences"):
+        DavisFrames(davis, split="out")
+
+
+def test_options_of_decoding_reach_the_decoder(tmp_path):
+    Image.fromarray(np.full((4, 4), 16383, np.uint16)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png")
+    for source in (ImageFolder, lambda root, **options: FileList(root / "list.txt", **options)):
+        assert source(tmp_path, bit_depth=14).load(0).getpixel((0, 0)) == (255, 255, 255)
+        with pytest.raises(OSError, match=r"a\.png: 4x4 .*max_pixels=15"):
+            source(tmp_path, max_pixels=15).load(0)
+
+
 def test_davis_errors_name_what_is_there(davis):
     with pytest.raises(FileNotFoundError, match=r"DAVIS root .*nowhere does not exist"):
         DavisFrames(davis / "nowhere")
@@ -118,31 +170,6 @@ def test_real_davis(shared_data):
     sequences = {source.name(i).split("/")[0] for i in range(len(source))}
     assert len(sequences) == 12 and not sequences & {"blackswan", "car-shadow", "libby"}
     assert source.load(0).size == (854, 480)
-
-
-def test_any_mode_becomes_rgb_of_the_same_picture():
-    grey16 = Image.fromarray(np.full((2, 2), 40000, np.uint16))
-    assert to_rgb(grey16).getpixel((0, 0)) == (155, 155, 155)
-    assert to_rgb(Image.new("L", (2, 2), 9)).getpixel((0, 0)) == (9, 9, 9)
-    assert to_rgb(Image.new("RGBA", (2, 2), (1, 2, 3, 0))).getpixel((0, 0)) == (1, 2, 3)
-    palette = Image.new("P", (2, 2), 0)
-    palette.putpalette([7, 8, 9])
-    palette.info["transparency"] = b"\x00"
-    assert to_rgb(palette).getpixel((0, 0)) == (7, 8, 9)
-    with pytest.raises(ValueError, match="floating-point pixels"):
-        to_rgb(Image.new("F", (2, 2)))
-    with pytest.raises(ValueError, match="exceed 16 bits"):
-        to_rgb(Image.new("I", (2, 2), 70000))
-
-
-def test_camera_orientation_is_applied(tmp_path):
-    image = Image.new("RGB", (30, 20))
-    image.putpixel((0, 0), (255, 255, 255))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned a quarter: shown 20 wide and 30 high
-    image.save(tmp_path / "turned.png", exif=exif)
-    loaded = ImageFolder(tmp_path).load(0)
-    assert loaded.size == (20, 30) and loaded.getpixel((19, 0)) == (255, 255, 255)
 
 
 def test_importing_the_package_does_not_import_what_only_some_sources_need():

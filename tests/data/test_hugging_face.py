@@ -1,7 +1,10 @@
+import io
 import pickle
 from pathlib import Path
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from srt_distill.data import HuggingFaceImages
@@ -108,3 +111,55 @@ def test_unreadable_rows_raise_os_error_with_their_name(tmp_path):
     for index in range(2):
         with pytest.raises(OSError, match=f"cannot read image .*saved/train/{index}: "):
             source.load(index)
+
+
+def encoded(number: int) -> dict[str, object]:
+    content = io.BytesIO()
+    picture(number).save(content, "PNG")
+    return {"bytes": content.getvalue(), "path": None}
+
+
+def test_a_structure_of_bytes_and_path_holds_images_whoever_wrote_it(tmp_path):
+    (tmp_path / "tables").mkdir()
+    path = pyarrow.array([None] * 3, pyarrow.string())
+    files = pyarrow.array([encoded(i)["bytes"] for i in range(3)], pyarrow.binary())
+    column = pyarrow.StructArray.from_arrays([files, path], ["bytes", "path"])
+    pyarrow.parquet.write_table(pyarrow.table({"id": [7, 8, 9], "photo": column}), tmp_path / "tables/train.parquet")
+    source = HuggingFaceImages(str(tmp_path / "tables"))
+    assert [blue(source, i) for i in range(3)] == [0, 1, 2]
+    assert blue(HuggingFaceImages(str(tmp_path / "tables"), image_column="photo"), 1) == 1
+
+
+def test_one_table_by_its_name(rows, tmp_path):
+    rows.to_parquet(tmp_path / "part-3.parquet")
+    (tmp_path / "README.md").write_text("---\nconfigs: nonsense\n---\n")
+    source = HuggingFaceImages(str(tmp_path / "part-3.parquet"))
+    assert [blue(source, i) for i in range(len(source))] == [0, 1, 2]
+    assert len(HuggingFaceImages(str(tmp_path / "part-3.parquet"), split="train[:2]")) == 2
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"notes\.txt is no table \(known are \.parquet"):
+        HuggingFaceImages(str(tmp_path / "notes.txt"))
+
+
+def test_a_part_of_a_set_under_the_card_of_the_whole_is_read(rows, tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows.to_parquet(tmp_path / "tables/train.parquet")
+    card = "---\ndataset_info:\n  splits:\n  - name: train\n    num_bytes: 900000\n    num_examples: 400\n---\n"
+    (tmp_path / "tables/README.md").write_text(card)
+    assert len(HuggingFaceImages(str(tmp_path / "tables"))) == 3
+
+
+def test_tables_of_two_kinds_are_refused_with_what_was_found(rows, tmp_path):
+    (tmp_path / "tables").mkdir()
+    rows.select_columns("photo").to_parquet(tmp_path / "tables/train-0.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"caption": ["a"]}), tmp_path / "tables/train-1.parquet")
+    with pytest.raises(ValueError, match=r"cannot load split 'train' of .*tables: .*caption"):
+        HuggingFaceImages(str(tmp_path / "tables"))
+
+
+def test_without_a_home_folder_none_is_made_up(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", "~/.cache/huggingface/datasets")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no home folder .*set HOME, or HF_HOME"):
+        HuggingFaceImages("tables")
+    assert not list(tmp_path.iterdir())
