@@ -71,7 +71,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return find_checkpoint(round_folder(path, finished))
     if round_folder(path, 1).is_dir():
         raise FileNotFoundError(
-            f"no round in {path} is finished; go on with srt-distill fit … --ckpt_path last, or give "
+            f"no round in {path} is finished; go on with srt-distill fit … --resume last, or give "
             f"{round_folder(path, 1)} for what there is"
         )
     raise FileNotFoundError(

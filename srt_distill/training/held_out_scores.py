@@ -32,9 +32,9 @@ class HeldOutScores(nn.Module):
     """Scores of a student and its frozen teacher, gathered batch by batch, none of which needs a label.
 
     gap_closed: share of the way from the teacher's single pass to the target, of maps of tokens alone (class and
-    register tokens hardly move under SRT, so that theirs says little); gap_closed_origin: the same for the backbone that the
-    first of several rounds started from. equivariance_error: what moves when the image moves by less
-    than a patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
+    register tokens hardly move under SRT, so that theirs says little); gap_closed_origin: the same for the backbone
+    that the first of several rounds started from. equivariance_error: what moves when the image moves by less than a
+    patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
 
     Args:
         layers: Specs of the layers whose maps are compared, for the names of their scores.

@@ -126,7 +126,7 @@ class CachedShifts(Target):
         folder: Of the cache.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._cache: TargetCache | None = None
 

@@ -5,11 +5,12 @@ from functools import partial
 import pytest
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
-from torch.optim.lr_scheduler import ConstantLR
+from torch.optim.lr_scheduler import ConstantLR, StepLR
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import build_backbone, describe_backbone, hash_weights, load_backbone, save_backbone
 from srt_distill.backbone.options import BackboneOptions
+from srt_distill.ensemble.baselines import InterpolatedFeatures
 from srt_distill.ensemble.shifts import lattice_shifts
 from srt_distill.runs import load_run
 from srt_distill.training.distillation import SRTDistillation
@@ -32,7 +33,7 @@ def make_trainer(tmp_path):
 
 def test_training_closes_the_gap_and_leaves_the_teacher_alone(make_module, make_trainer, tiny_folder):
     module = make_module()
-    trainer = make_trainer(max_epochs=20)
+    trainer = make_trainer(max_epochs=12)
     trainer.fit(module, loader(), loader(4, seed=1))
     original = load_backbone(f"local-dir:{tiny_folder}")
     assert hash_weights(module.teacher) == hash_weights(original)
@@ -72,15 +73,17 @@ def test_the_teacher_stays_in_eval_mode_and_out_of_the_optimiser(make_module, ma
 @pytest.mark.parametrize(
     ("settings", "moves", "stays"),
     [
-        ({"trainable": TrainableOptions("all")}, ["blocks.0.attn.qkv.weight", "norm.weight", "pos_embed", "cls_token"], []),
-        ({"trainable": TrainableOptions("last_n", 1)}, ["blocks.1.mlp.fc1.weight"], ["blocks.0.mlp.fc1.weight", "pos_embed"]),
-        ({"trainable": TrainableOptions("norm")}, ["blocks.0.norm1.weight", "norm.bias"], ["blocks.0.mlp.fc1.weight"]),
-        ({"trainable": TrainableOptions("bias")}, ["blocks.0.mlp.fc1.bias"], ["blocks.0.mlp.fc1.weight", "blocks.0.norm1.weight"]),
+        ({"trainable": "all"}, ["blocks.0.attn.qkv.weight", "norm.weight", "pos_embed", "cls_token"], []),
+        ({"trainable": "last_n"}, ["blocks.1.mlp.fc1.weight"], ["blocks.0.mlp.fc1.weight", "pos_embed"]),
+        ({"trainable": "norm"}, ["blocks.0.norm1.weight", "norm.bias"], ["blocks.0.mlp.fc1.weight"]),
+        ({"trainable": "bias"}, ["blocks.0.mlp.fc1.bias"], ["blocks.0.mlp.fc1.weight", "blocks.0.norm1.weight"]),
         ({"layers": [0]}, ["blocks.0.mlp.fc2.weight"], ["blocks.1.mlp.fc2.weight"]),
         ({"layers": [-1], "norm": False}, ["blocks.1.mlp.fc2.weight"], ["norm.weight"]),
     ],
 )
 def test_only_the_chosen_weights_move(make_module, make_trainer, settings, moves, stays):
+    if "trainable" in settings:
+        settings = {"trainable": TrainableOptions(settings["trainable"])}
     module = make_module(**settings)
     make_trainer(max_epochs=2).fit(module, loader())
     student, teacher = dict(module.student.named_parameters()), dict(module.teacher.named_parameters())
@@ -172,7 +175,8 @@ def test_unit_tokens_are_trained_and_measured_as_label_propagation_sees_them(mak
 
 def test_a_smoothed_target_is_measured_from_the_plain_single_pass(make_module, make_trainer):
     plain = ready(make_module(layers=[-1, "-1:prefix"]))
-    module, trainer = make_module(layers=[-1, "-1:prefix"], srt=radius(interpolation="bilinear")), make_trainer(max_epochs=8)
+    smooth = radius(interpolation="bilinear")
+    module, trainer = make_module(layers=[-1, "-1:prefix"], srt=smooth), make_trainer(max_epochs=8)
     trainer.validate(module, loader(4, seed=1), verbose=False)
     assert trainer.callback_metrics["val/gap_closed_layer_-1"] == 0, "an untouched student has closed nothing"
     pictures = module.normalization(images(2))
@@ -243,7 +247,7 @@ def test_bf16_autocast_trains_on_fp32_targets_as_full_precision_does(make_module
 
 def test_a_resumed_run_is_the_uninterrupted_run(make_module, make_trainer, tmp_path):
     def train(folder, max_epochs, ckpt_path=None):
-        module = make_module(target=SampledShifts(3), seed=7, lr_scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 4))
+        module = make_module(target=SampledShifts(3), seed=7, lr_scheduler=partial(StepLR, step_size=4))
         keep = ModelCheckpoint(dirpath=tmp_path / folder, filename="last")
         trainer = make_trainer(max_epochs=max_epochs, callbacks=[keep], enable_checkpointing=True)
         trainer.fit(module, loader(), loader(4, seed=1), ckpt_path=ckpt_path, weights_only=True)
@@ -337,3 +341,24 @@ def test_distances_are_what_their_names_say():
     assert feature_distance(a, -a, "cosine") == pytest.approx(2, abs=1e-6)
     small = feature_distance(a, a + 0.5, "smooth_l1")
     assert small == pytest.approx(0.125, rel=1e-5)
+
+
+def test_a_readout_stands_between_the_student_and_its_loss(make_module, make_trainer):
+    module = ready(make_module(readout="bilinear"))
+    pictures = module.normalization(images(2))[..., 1:-1, 1:-1]
+    plain = ready(make_module()).student_features(pictures)[0]
+    expected = InterpolatedFeatures(lambda _: (plain,), "bilinear")(pictures)[0]
+    torch.testing.assert_close(module.student_features(pictures)[0], expected)
+    trainer = make_trainer(max_epochs=8)
+    trainer.validate(module, loader(4, seed=1), verbose=False)
+    assert trainer.callback_metrics["val/gap_closed"] == 0, "an untouched student, read as it is judged, closed nothing"
+    trainer.fit(module, loader(), loader(4, seed=1))
+    assert trainer.callback_metrics["val/gap_closed"] > 0.02
+
+
+def test_the_gap_is_of_dense_layers_alone(make_module, make_trainer):
+    module, trainer = make_module(layers=["-1:prefix", 0, -1]), make_trainer(max_epochs=2)
+    trainer.fit(module, loader(), loader(4, seed=1))
+    scores = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    dense = [scores["val/gap_closed_layer_0"], scores["val/gap_closed_layer_-1"]]
+    assert scores["val/gap_closed"] == pytest.approx(sum(dense) / 2)

@@ -8,12 +8,16 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from srt_distill.backbone.options import BackboneOptions
 from srt_distill.cli import main
 from srt_distill.data import DavisFrames, UnlabeledImages
+from srt_distill.images import Normalization
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.target_cache import TargetCache, describe_settings, fill_shards
 from srt_distill.training.target_cache.filling import CacheLayout, prepare_folder, unfinished_shards
 from srt_distill.training.target_cache.shards import digest_crop, round_to_half
+from srt_distill.training.targets import CachedShifts
+from tests.training.distilling import radius
 
 HALF = {"rtol": 2**-11, "atol": 2**-25}
 """What rounding to fp16 may change: half a unit in the last of 11 bits, or half the smallest number there is."""
@@ -31,8 +35,9 @@ def adamw(params):
 
 
 def module(backbone, **options):
-    settings = {"shift_radius": 1, "margin": 1, "layers": [0, -1], "optimizer": adamw}
-    return SRTDistillation(f"local-dir:{backbone}", **(settings | options))
+    settings = {"srt": radius(1), "layers": [0, -1], "optimizer": adamw}
+    given = {"name": f"local-dir:{backbone}", "position_embedding": options.pop("position_embedding", "timm")}
+    return SRTDistillation(BackboneOptions(**given), **(settings | options))
 
 
 def trainer(**options):
@@ -44,7 +49,7 @@ def trainer(**options):
 def config(tiny_folder, tiny_davis, tmp_path_factory):
     """The YAML of a run on tiny data, with fixed views."""
     source = {"class_path": "srt_distill.data.DavisFrames", "init_args": {"root": str(tiny_davis), "split": "train"}}
-    crops = {"crop_size": [32, 48], "margin": 1, "batch_size": 4, "num_workers": 0, "held_out": 2, "patch": 8}
+    crops = {"crop_size": [32, 48], "batch_size": 4, "num_workers": 0, "held_out": 2}
     folder = tmp_path_factory.mktemp("cached")
     settings = {
         "trainer": {
@@ -55,7 +60,12 @@ def config(tiny_folder, tiny_davis, tmp_path_factory):
             "enable_model_summary": False,
             "logger": False,
         },
-        "model": {"backbone": f"local-dir:{tiny_folder}", "shift_radius": 1, "layers": [0, -1]},
+        "model": {
+            "backbone": {"name": f"local-dir:{tiny_folder}"},
+            "layers": [0, -1],
+            "layer_weights": None,
+            "srt": {"radius": 1, "interpolation": "nearest"},
+        },
         "data": {"source": source, "views": 2, **crops},
     }
     path = folder / "tiny.yaml"
@@ -90,7 +100,7 @@ def copied(cache, tmp_path):
 
 def refusal(cache, backbone, davis, *, settings=None, **options):
     """What a run says to a cache, having trained on nothing."""
-    student = module(backbone, target_cache=str(cache), **(settings or {}))
+    student = module(backbone, target=CachedShifts(cache), **(settings or {}))
     run = trainer()
     with pytest.raises((ValueError, OSError)) as refused:
         run.fit(student, datamodule=images(davis, **options))
@@ -106,7 +116,7 @@ def cached_and_online(cache, student, data, numbers):
     assert len(opened) == NUM_CROPS
     crops = next(iter(data.fixed_crops_dataloader([numbers])))
     with torch.no_grad():
-        online = student.srt(student.normalize(crops))
+        online = student.frozen.srt(student.normalization(crops))
     cached = opened(crops)
     assert len(cached) == len(online)
     for kept, target in zip(cached, online):
@@ -134,14 +144,13 @@ def test_training_from_a_cache_is_training_online_without_teacher_passes(cache, 
     def train(**settings):
         student, passes = module(tiny_folder, **settings), []
         run = trainer(limit_val_batches=0)
-        student.trainer = run
         student.configure_model()
         student.teacher.blocks[0].register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
         run.fit(student, datamodule=images(tiny_davis))
         return student, sum(passes)
 
     online, online_passes = train()
-    cached, cached_passes = train(target_cache=str(cache))
+    cached, cached_passes = train(target=CachedShifts(cache))
     assert online_passes == 4 * 8 * 9  # epochs, images, shifts
     assert cached_passes == 0
     moved = torch.cat([(w - w0).flatten() for w, w0 in zip(online.student.parameters(), online.teacher.parameters())])
@@ -151,12 +160,13 @@ def test_training_from_a_cache_is_training_online_without_teacher_passes(cache, 
 
 def test_held_out_images_still_meet_the_teacher(cache, tiny_folder, tiny_davis):
     run = trainer()
-    run.fit(module(tiny_folder, target_cache=str(cache)), datamodule=images(tiny_davis))
+    run.fit(module(tiny_folder, target=CachedShifts(cache)), datamodule=images(tiny_davis))
     assert run.callback_metrics["val/gap_closed"] > 0
 
 
 def test_fit_on_the_command_line(cache, config, tmp_path, capsys):
-    words = ["--trainer.default_root_dir", str(tmp_path / "run"), "--model.target_cache", str(cache)]
+    words = ["--trainer.default_root_dir", str(tmp_path / "run"), "--model.target", "CachedShifts"]
+    words += ["--model.target.folder", str(cache)]
     assert main(["fit", "--config", str(config), *words]) == 0
     assert "Trained 4 steps" in capsys.readouterr().out
 
@@ -233,11 +243,15 @@ def test_a_process_that_is_not_there_is_refused(config, tmp_path, capsys):
         ({"layers": [-1]}, {}, "model.layers [0, -1] in the cache, [-1] now"),
         ({"norm": False}, {}, "model.norm true in the cache, false now"),
         ({"unit_tokens": True}, {}, "model.unit_tokens false in the cache, true now"),
-        ({"interpolation": "bilinear"}, {}, "model.interpolation nearest in the cache, bilinear now"),
-        ({"shift_radius": 2}, {}, "model.shift_radius 1 in the cache, 2 now"),
-        ({"border": "zeros"}, {}, "model.border edge in the cache, zeros now"),
-        ({"position_embedding": "dino"}, {}, "model.position_embedding timm in the cache, dino now"),
-        ({"margin": 2}, {"margin": 2}, "data.margin 1 in the cache, 2 now"),
+        (
+            {"srt": radius(1, interpolation="bilinear")},
+            {},
+            "model.srt.interpolation nearest in the cache, bilinear now",
+        ),
+        ({"srt": radius(2)}, {"margin": 2}, "model.srt.radius 1 in the cache, 2 now"),
+        ({"srt": radius(1, border="zeros")}, {}, "model.srt.border edge in the cache, zeros now"),
+        ({"srt": radius(1, subset="grid9")}, {}, "model.srt.subset full in the cache, grid9 now"),
+        ({"position_embedding": "dino"}, {}, "model.backbone.position_embedding timm in the cache, dino now"),
         ({}, {"crop_size": (32, 32)}, "data.crop_size [32, 48] in the cache, [32, 32] now"),
         ({}, {"scale": 0.9}, "data.scale 1.0 in the cache, 0.9 now"),
         ({}, {"flip": False}, "data.flip true in the cache, false now"),
@@ -254,13 +268,12 @@ def test_a_cache_of_another_run_is_refused_by_name(cache, tiny_folder, tiny_davi
 
 
 def test_other_teachers_and_precisions_are_refused_by_name(cache, tiny_folder, tiny_davis):
-    student = module(tiny_folder, target_cache=str(cache))
+    student = module(tiny_folder, target=CachedShifts(cache))
     run = trainer(precision="bf16-mixed")
-    student.trainer = run
     student.configure_model()
     with torch.no_grad():
         student.teacher.norm.bias.add_(1)
-    student.std = student.std * 2
+    student.normalization = Normalization(student.normalization.mean, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError) as refused:
         run.fit(student, datamodule=images(tiny_davis))
     for name in ("model.teacher ", "model.std ", "trainer.precision 32-true in the cache, bf16-mixed now"):
@@ -269,7 +282,7 @@ def test_other_teachers_and_precisions_are_refused_by_name(cache, tiny_folder, t
 
 def test_a_begun_folder_takes_no_targets_of_other_settings(config, copied, capsys):
     before = contents(copied)
-    assert fill(config, copied, "--data.seed", "3") == 1
+    assert fill(config, copied, "--seed_everything", "3") == 1
     assert "data.seed 0 in the cache, 3 now" in capsys.readouterr().err
     assert fill(config, copied, "--crops_per_shard", "6") == 1
     assert "crops_per_shard 5 in the cache, 6 now" in capsys.readouterr().err
@@ -283,7 +296,7 @@ def test_shards_without_their_manifest_are_not_taken_for_good(config, copied, ca
 
 
 def test_a_changed_image_is_an_error_that_says_so(cache, tiny_folder, tiny_davis):
-    student = module(tiny_folder, target_cache=str(cache))
+    student = module(tiny_folder, target=CachedShifts(cache))
 
     class Brighter(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -300,13 +313,12 @@ def test_a_folder_that_is_no_cache_is_refused(tmp_path, tiny_folder, tiny_davis)
     assert "manifest.json cannot be read" in refusal(tmp_path, tiny_folder, tiny_davis)
 
 
-def test_contradictions_are_refused(config, tiny_folder, tmp_path, capsys):
-    with pytest.raises(ValueError, match="shifts_per_step 4 with target_cache targets: .*shifts_per_step null"):
-        module(tiny_folder, shifts_per_step=4, target_cache="targets")
+def test_a_cache_needs_fixed_crops_and_a_folder(config, tmp_path, capsys):
     assert fill(config, tmp_path / "x", "--data.views", "null") == 1
     assert "data.views is null" in capsys.readouterr().err
-    assert main(["cache", "--config", str(config)]) == 1
-    assert "no folder for the cache; name one with --output" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["cache", "--config", str(config)])
+    assert "output" in capsys.readouterr().err
 
 
 def test_what_half_precision_cannot_hold_is_refused():

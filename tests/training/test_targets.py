@@ -1,63 +1,63 @@
-"""Online targets."""
+"""Targets: all shifts, drawn ones, cached ones, behind one call."""
 
 import pytest
 import torch
 
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.shifts import subset_shifts
-from srt_distill.training.targets import OnlineTarget, check_target
+from srt_distill.training.targets import AllShifts, CachedShifts, SampledShifts
 from tests.ensemble.test_mean import PatchEmbedding
 
-
-def target(num, seed=0):
-    return OnlineTarget(StochasticResonance(PatchEmbedding(8), 2, margin=2), num, seed)
+IMAGES = torch.randn(1, 3, 20, 28, dtype=torch.float64)
 
 
-def test_without_a_number_of_shifts_the_target_is_srt():
-    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
-    whole = target(None)
-    assert torch.equal(whole(images, 0)[0], whole.srt(images)[0])
+def srt(subset="full"):
+    return StochasticResonance(PatchEmbedding(8), 2, margin=2, subset=subset)
 
 
-def test_the_number_of_the_draw_decides_the_shifts():
-    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
-    sampled = target(3)
-    assert torch.equal(sampled(images, 5)[0], sampled(images, 5)[0])
-    assert any(not torch.equal(sampled(images, 0)[0], sampled(images, step)[0]) for step in range(1, 4))
-    assert any(not torch.equal(sampled(images, s)[0], target(3, seed=1)(images, s)[0]) for s in range(4))
+def target(kind, draw, resonance=None, images=IMAGES):
+    return kind(images.byte(), images, resonance or srt(), draw)[0]
+
+
+def test_all_shifts_are_srt():
+    assert torch.equal(target(AllShifts(), (0, 0)), srt()(IMAGES)[0])
+    assert torch.equal(target(AllShifts(), (0, 3), srt("grid9")), srt()(IMAGES, subset_shifts(2, "grid9"))[0])
+
+
+def test_seed_and_number_of_the_draw_decide_the_shifts():
+    sampled = SampledShifts(3)
+    assert torch.equal(target(sampled, (0, 5)), target(sampled, (0, 5)))
+    assert any(not torch.equal(target(sampled, (0, 0)), target(sampled, (0, step))) for step in range(1, 4))
+    assert any(not torch.equal(target(sampled, (0, s)), target(sampled, (1, s))) for s in range(4))
 
 
 def test_a_draw_costs_as_many_passes_as_it_has_shifts():
-    sampled = target(3)
-    sampled(torch.randn(2, 3, 20, 28, dtype=torch.float64), 0)
-    assert sum(sampled.srt.extract.batch_sizes) == 2 * 3
+    resonance = srt()
+    target(SampledShifts(3), (0, 0), resonance, torch.randn(2, 3, 20, 28, dtype=torch.float64))
+    assert sum(resonance.extract.batch_sizes) == 2 * 3
 
 
-def test_a_subset_is_the_same_few_shifts_at_every_step():
-    images = torch.randn(1, 3, 20, 28, dtype=torch.float64)
-    srt = StochasticResonance(PatchEmbedding(8), 2, margin=2)
-    few = OnlineTarget(srt, subset="grid9")
-    expected = srt(images, subset_shifts(2, "grid9"))[0]
-    assert all(torch.equal(few(images, step)[0], expected) for step in range(2))
-    assert not torch.allclose(expected, srt(images)[0])
+def test_draws_from_a_subset_are_of_it_and_have_its_mean():
+    resonance = srt("grid9")
+    draws = torch.stack([target(SampledShifts(2), (0, step), resonance) for step in range(600)])
+    expected = resonance(IMAGES)[0]
+    error = (draws.mean(0) - expected).norm() / (draws - expected).flatten(1).norm(dim=1).mean()
+    assert error < 0.1
+    with pytest.raises(ValueError, match="num_shifts 10 is not between 1 and the 9 shifts of subset 'grid9'"):
+        target(SampledShifts(10), (0, 0), resonance)
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ((4, "full", "l1", None), "sampled shifts bias every loss but mse"),
-        ((4, "grid9", "mse", None), "shifts are drawn from the full grid; set shift_subset full"),
-        ((4, "full", "mse", "targets"), "shifts_per_step 4 with target_cache targets"),
-        ((None, "grid9", "mse", "targets"), "shift_subset grid9 with target_cache targets"),
-    ],
-)
-def test_contradicting_settings_are_refused(settings, says):
-    with pytest.raises(ValueError, match=says):
-        check_target(*settings)
+def test_drawn_shifts_are_refused_with_a_loss_that_they_would_bias():
+    with pytest.raises(ValueError, match=r"SampledShifts\(4\) with loss 'l1'.*AllShifts"):
+        SampledShifts(4).check("l1")
+    SampledShifts(4).check("mse")
+    AllShifts().check("cosine")
+    CachedShifts("targets").check("l1")
 
 
-@pytest.mark.parametrize(
-    "settings", [(None, "full", "l1", "targets"), (None, "grid9", "cosine", None), (4, "full", "mse", None)]
-)
-def test_settings_that_agree_are_taken(settings):
-    check_target(*settings)
+def test_a_target_says_what_it_is():
+    assert SampledShifts(4).describe() == {
+        "class_path": "srt_distill.training.targets.SampledShifts",
+        "init_args": {"num_shifts": 4},
+    }
+    assert CachedShifts("targets").describe()["init_args"] == {"folder": "targets"}
