@@ -25,11 +25,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from measuring import RESULTS, measure_peak, speed_up, write_table
+from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 from torch import Tensor
 
 from srt_distill.backbone import FeatureExtractor, load_backbone
 from srt_distill.latency import time_pairs
-from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 from srt_distill.tasks.davis.label_propagation import LabelPropagator, harden_labels, propagate_labels, shrink_mask
 from srt_distill.tasks.davis.videos import open_video, prepare_frame, read_frame, read_mask
 

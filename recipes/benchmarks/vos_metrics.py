@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from measuring import RESULTS, seconds, speed_up, write_table
 from scipy.ndimage import binary_dilation, distance_transform_edt
+from srt_distill.tasks.davis.evaluation import score_davis
 
 from srt_distill.latency import time_pairs
-from srt_distill.tasks.davis.evaluation import score_davis
 from srt_distill.tasks.davis.region_and_boundary import boundary_tolerance
 from srt_distill.tasks.davis.sequence_scores import count_objects, score_frames, score_sequence
 from srt_distill.tasks.davis.videos import list_sequences, open_videos, read_mask

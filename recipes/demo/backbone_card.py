@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import yaml
 from photos import PHOTOS
+from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 from torch import nn
 
 from srt_distill import FeatureExtractor, StochasticResonance, evaluate_davis
 from srt_distill.backbone import describe_backbone, hash_weights
-from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 
 SCALE = 0.5  # of the protocol's 480 rows: the demo's videos have 240
 SHIFT_RADIUS = 3
