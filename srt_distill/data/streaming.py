@@ -2,6 +2,7 @@
 
     ImageStream     an image source whose images lie in shards, cheap only if asked for nearly in order
     StreamSampler   an epoch over it: shards in a new order, images shuffled in a buffer, dealt out over processes
+    split_off_first what of it is held out
 
 A stream knows how many images each shard holds. So an epoch is a function of (seed, epoch) as it is for other sources:
 every process finds its own part of it without asking the others, none is visited twice and none left out, and a resumed
@@ -102,9 +103,9 @@ class ImageStream(ImageSource):
         shard, place = self._locate(index)
         return f"{self._shards[shard]}#{place}"
 
-    def training_sizes(self, num_held_out: int) -> Int64[np.ndarray, " shards"]:
-        """Count what each shard holds beyond the first images of the stream, which are held out."""
-        return np.diff(np.maximum(self._ends - num_held_out, 0), prepend=0)
+    def count_in_shards(self, indices: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " shards"]:
+        """Count how many of some images, in ascending order, each shard holds."""
+        return np.diff(np.searchsorted(indices, self._ends), prepend=0)
 
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
@@ -148,10 +149,25 @@ class ImageStream(ImageSource):
         return {**self.__dict__, "_process": -1, "_kept": OrderedDict(), "_readers": OrderedDict()}
 
 
+def split_off_first(
+    num_images: int, num_held_out: int
+) -> tuple[Int64[np.ndarray, " training"], Int64[np.ndarray, " held_out"]]:
+    """Hold out the first images of a stream: to measure on runs spread over it, all of it would be read each time.
+
+    Args:
+        num_images: images in all.
+        num_held_out: how many are held out, fewer than `num_images`.
+
+    Returns:
+        Indices of the training part and of the held-out part.
+    """
+    return np.arange(num_held_out, num_images), np.arange(num_held_out)
+
+
 class StreamSampler(EpochSampler):
     """An epoch over a stream: all training images once, in an order that reads its shards forward.
 
-    Shards come in a new order, end to end in a circle, from a new place on. Each process has an equal arc of it, and
+    Shards come in a new order, end to end in a circle that begins at a new place. Each process has an equal arc of it, and
     reads that in up to 8 places in turn, a batch from each; within each, images are shuffled in stretches of the
     buffer. As in any epoch, the last batches are filled up with the images it began with (other crops of them).
 
@@ -188,8 +204,8 @@ class StreamSampler(EpochSampler):
     def _circle(self, epoch: int) -> Int64[np.ndarray, " images"]:
         """Lay all training images end to end, as far as all processes agree on it."""
         random = np.random.default_rng((self.seed, epoch))
-        ends = np.cumsum(self.sizes)
-        shards = [np.arange(ends[k] - self.sizes[k], ends[k]) for k in random.permutation(len(self.sizes))]
+        in_shards = np.split(np.arange(self.num_images), np.cumsum(self.sizes)[:-1])
+        shards = [in_shards[number] for number in random.permutation(len(self.sizes))]
         return np.roll(np.concatenate(shards), int(random.integers(self.num_images)))
 
     def _order(self, epoch: int) -> Int64[np.ndarray, " samples"]:

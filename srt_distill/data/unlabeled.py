@@ -19,6 +19,7 @@ from srt_distill.data.crops import Draw, HeldOutCrops, TrainingCrops, find_first
 from srt_distill.data.loading import CropLoader, EpochSampler
 from srt_distill.data.source import ImageSource
 from srt_distill.data.splitting import RUN_LENGTH, count_held_out, split_indices
+from srt_distill.data.streaming import ImageStream, StreamSampler, split_off_first
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class UnlabeledImages(LightningDataModule):
         batch_size: images per batch and process.
         num_workers: loader processes; 0 loads in the main one.
         held_out: what is kept out of training to measure on: a share in [0, 1), or a number of images. Evenly spaced
-            runs of neighbours, so that near-identical frames of a video do not end up on both sides.
+            runs of neighbours, so that near-identical frames of a video do not end up on both sides; of a stream, the
+            first images.
         flip: whether half of the training crops are mirrored left to right.
         patch: patch side of the backbone in pixels; the crop must be a multiple of it.
         seed: of crops and order, not negative.
@@ -127,7 +129,8 @@ class UnlabeledImages(LightningDataModule):
             ValueError: If nothing would be left for training.
             OSError: If no image of the training part can be read.
         """
-        training, held_out = split_indices(len(self.source), count_held_out(len(self.source), self.held_out))
+        split = split_off_first if isinstance(self.source, ImageStream) else split_indices
+        training, held_out = split(len(self.source), count_held_out(len(self.source), self.held_out))
         self._find_readable(training)
         if len(held_out):
             try:
@@ -181,8 +184,12 @@ class UnlabeledImages(LightningDataModule):
 
     def train_dataloader(self) -> CropLoader:
         """Random crops of the training part, in a new order every epoch."""
-        sampler = EpochSampler(
-            self._training,
+        if isinstance(self.source, ImageStream):
+            sizes = self.source.count_in_shards(self._training.indices)
+            make_sampler = partial(StreamSampler, sizes, self.source.buffer)
+        else:
+            make_sampler = partial(EpochSampler, self._training)
+        sampler = make_sampler(
             batch_size=self.batch_size,
             seed=self.seed,
             num_processes=self.trainer.world_size if self.trainer else 1,

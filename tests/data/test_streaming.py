@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from srt_distill.data import UnlabeledImages
 from srt_distill.data.crops import Draw
 from srt_distill.data.shards import TarShards
 from srt_distill.data.streaming import MAX_LANES, ImageStream, Sample, StreamSampler
 from tests.data.pictures import picture
+from tests.data.test_unlabeled import Recorder, SaveOften, fit, same
 
 
 def encode(number: int) -> bytes:
@@ -215,3 +217,49 @@ def test_shard_that_is_lost_ends_the_run(shards):
     assert blue(source.load(4)) == 4
     with pytest.raises(RuntimeError, match=r"shard part-002\.tar cannot be read up to image 0: .*resume"):
         source.load(6)
+
+
+def data(shards: Path, **options) -> UnlabeledImages:
+    settings = {"crop_size": 8, "patch": 8, "margin": 1, "batch_size": 2, "num_workers": 0, "held_out": 4, "flip": True}
+    return UnlabeledImages(TarShards(str(shards), buffer=3), **(settings | options))
+
+
+def test_the_first_images_of_a_stream_are_held_out_and_each_other_is_trained_on(shards):
+    module = Recorder()
+    fit(module, data(shards), max_epochs=2)
+    assert [int(image[2, 5, 5]) for batch in module.measured[:2] for image in batch] == [0, 1, 2, 3]
+    epochs = [[int(image[2, 5, 5]) for batch in module.seen[7 * e : 7 * e + 7] for image in batch] for e in range(2)]
+    for epoch in epochs:
+        assert sorted(set(epoch)) == list(range(4, 17)) and len(epoch) == 14
+    assert epochs[0] != epochs[1]
+
+
+def test_loader_processes_change_nothing_and_a_run_resumed_twice_sees_what_an_uninterrupted_one_would(shards, tmp_path):
+    whole = Recorder(schedule=True)
+    fit(whole, data(shards), max_epochs=2, callbacks=[SaveOften(tmp_path)])
+    assert len(whole.seen) == 14
+    for num_workers in (0, 2):
+        first = Recorder(schedule=True)
+        fit(first, data(shards, num_workers=num_workers), ckpt_path=tmp_path / "step03.ckpt", max_steps=9)
+        (tmp_path / "again").mkdir(exist_ok=True)
+        stop = Recorder(schedule=True)
+        fit(
+            stop,
+            data(shards, num_workers=num_workers),
+            ckpt_path=tmp_path / "step03.ckpt",
+            max_epochs=2,
+            callbacks=[SaveOften(tmp_path / "again")],
+        )
+        second = Recorder(schedule=True)
+        fit(second, data(shards, num_workers=num_workers), ckpt_path=tmp_path / "again/step09.ckpt", max_epochs=2)
+        assert (
+            same(first.seen, whole.seen[3:9]) and same(stop.seen, whole.seen[3:]) and same(second.seen, whole.seen[9:])
+        )
+
+
+def test_what_is_damaged_in_a_stream_is_named_and_replaced(shards):
+    write_shard(shards / "part-001.tar", range(5, 6), broken=5)
+    module, datamodule = Recorder(), data(shards)
+    with pytest.warns(UserWarning, match=r"cannot read image part-001\.tar#0"):
+        fit(module, datamodule, max_epochs=1)
+    assert datamodule.num_unreadable == 1 and len(module.seen) == 7
