@@ -443,10 +443,10 @@ def knn_class_by_votes(similarities, labels, k, temperature, own=None):
 
 
 def token_cut_literally(features, threshold=0.2, weak_edge=1e-5):
-    """TokenCut as its script goes about it: (C, h, w) -> eigenvector (N,), foreground (h, w), by dense eigh and a walk."""
+    """TokenCut as its script goes about it: (C, h, w) -> eigenvector (N,) by dense eigh, foreground (h, w) by a walk."""
     from scipy.linalg import eigh
 
-    channels, height, width = features.shape
+    _, height, width = features.shape
     tokens = [features[:, i // width, i % width] for i in range(height * width)]
     tokens = [token / np.linalg.norm(token) for token in tokens]
     count = len(tokens)
@@ -549,7 +549,6 @@ def toolbox_by_threshold(predictions, masks):
 def box_overlap_by_pixel(first, second):
     """Intersection over union of two boxes by counting pixels."""
     covered = [
-        {(x, y) for x in range(left, right) for y in range(top, bottom)}
-        for left, top, right, bottom in (first, second)
+        {(x, y) for x in range(left, right) for y in range(top, bottom)} for left, top, right, bottom in (first, second)
     ]
     return len(covered[0] & covered[1]) / len(covered[0] | covered[1])

@@ -7,7 +7,9 @@ from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.classification import NearestNeighbours, UntouchedHead
 from srt_distill.tasks.davis import Davis
 from srt_distill.tasks.depth import Depth
+from srt_distill.tasks.discovery import Discovery
 from srt_distill.tasks.retrieval import Retrieval, RevisitedRetrieval
+from srt_distill.tasks.saliency import Saliency
 from srt_distill.tasks.segmentation import Nuclei, Segmentation, SegmentationNeighbours
 from srt_distill.tasks.task import Item, Outcome, Score, Sheet, Task, TaskInfo
 
@@ -18,6 +20,8 @@ TASKS: dict[str, type[Task]] = {
     "knn": NearestNeighbours,
     "untouched_head": UntouchedHead,
     "depth": Depth,
+    "saliency": Saliency,
+    "discovery": Discovery,
     "segmentation": Segmentation,
     "segmentation_knn": SegmentationNeighbours,
     "nuclei": Nuclei,
@@ -29,12 +33,14 @@ __all__ = [
     "Candidate",
     "Davis",
     "Depth",
+    "Discovery",
     "Item",
     "NearestNeighbours",
     "Nuclei",
     "Outcome",
     "Retrieval",
     "RevisitedRetrieval",
+    "Saliency",
     "Score",
     "Segmentation",
     "SegmentationNeighbours",

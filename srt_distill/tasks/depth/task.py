@@ -210,7 +210,12 @@ class Depth(Task):
                 Image.fromarray(photograph).save(folder / split / "rgb" / f"{index:03d}.png")
                 depth[:2] = 0
                 Image.fromarray(depth.astype(np.uint16)).save(folder / split / "depth" / f"{index:03d}.png")
-        return cls(folder, max_depth=4.0, num_bins=32, training=HeadTraining(steps=80, learning_rate=0.01, weight_decay=0.01, seeds=2))
+        return cls(
+            folder,
+            max_depth=4.0,
+            num_bins=32,
+            training=HeadTraining(steps=80, learning_rate=0.01, weight_decay=0.01, seeds=2),
+        )
 
     @property
     def _layers(self) -> tuple[int, ...]:

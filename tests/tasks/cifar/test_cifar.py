@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from srt_distill.ensemble.shifts import grid_shifts
+from srt_distill.images import IMAGENET
 from srt_distill.tasks import cifar
 from srt_distill.tasks.cifar import CifarResNet, cifar_candidates, load_resnet
+from srt_distill.tasks.cifar.sweep import cell_weights, sweep_radii
 from srt_distill.tasks.classification import UntouchedHead
 
 
@@ -127,3 +129,19 @@ def test_released_networks_have_the_counted_accuracies(shared_data, depth, right
     images = torch.cat([task.view(candidate, item) for item in task.items()])
     predicted = torch.cat([classify(candidate, batch).argmax(1) for batch in images.split(250)])
     assert int((predicted == torch.tensor(task._images.labels)).sum()) == right
+
+
+@torch.no_grad()
+def test_the_sweep_over_radii_gives_the_logits_of_every_candidate(weights):
+    images = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    swept = dict(sweep_radii(load_resnet(weights), IMAGENET(images), 4))
+    candidates = cifar_candidates(weights, (1, 2, 3, 4))
+    assert set(swept) == {candidate.name for candidate in candidates}
+    for candidate in candidates:
+        torch.testing.assert_close(swept[candidate.name], classify(candidate, images), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_moved_cells_are_those_of_the_closed_form():
+    assert cell_weights((0, 3), (1, 8), "edge").tolist() == [[0.25, 1, 1, 1, 1, 1, 1, 1.75]]
+    assert cell_weights((-4, 0), (4, 1), "edge")[:, 0].tolist() == [2, 1, 1, 0]
+    assert torch.equal(cell_weights((2, -3), (8, 8), "circular"), torch.ones(8, 8, dtype=torch.float64))

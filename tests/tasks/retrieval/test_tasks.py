@@ -170,7 +170,7 @@ def test_a_model_without_class_token_is_sent_to_the_mean(instances, tmp_path):
     def read(layers, norm):
         if "-1:prefix" in layers:
             raise ValueError("cells has no class or register tokens; choose layers without the facet prefix")
-        return candidate.read(layers, norm)
+        return candidate.read(layers, norm)  # pyright: ignore[reportOptionalCall]
 
     bare = type(candidate)("cells", candidate.extract, candidate.normalization, read=read)
     with pytest.raises(ValueError, match="cells: .*descriptor 'mean'"):
