@@ -28,17 +28,15 @@ def config(tiny_folder, tiny_davis, tmp_path_factory):
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
         },
-        "model": {"backbone": f"local-dir:{tiny_folder}", "shift_radius": 1, "shifts_per_step": 2},
+        "model": {"backbone": {"name": f"local-dir:{tiny_folder}"}, "srt": {"radius": 1}},
         "data": {
             "source": source,
             "crop_size": [32, 48],
-            "margin": 1,
             "batch_size": 2,
             "num_workers": 0,
             "held_out": 2,
         },
     }
-    settings["data"]["patch"] = 8
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -61,7 +59,7 @@ def test_fit_leaves_a_run(run_folder):
 def test_a_finished_run_is_not_overwritten(config, run_folder, capsys):
     before = hash_weights(load_run(run_folder).student)
     assert main(["fit", "--config", str(config)]) == 1
-    assert "already holds a run; continue it with --ckpt_path last" in capsys.readouterr().err
+    assert "already holds a run; continue it with --resume last" in capsys.readouterr().err
     assert hash_weights(load_run(run_folder).student) == before
 
 
@@ -71,9 +69,7 @@ def test_a_killed_run_goes_on_to_the_same_end(config, run_folder, tmp_path):
         main(["fit", "--config", str(config), *root, "--model.lr_scheduler", "ConstantLR", "--trainer.max_steps", "3"])
         == 0
     )
-    assert (
-        main(["fit", "--config", str(config), *root, "--model.lr_scheduler", "ConstantLR", "--ckpt_path", "last"]) == 0
-    )
+    assert main(["fit", "--config", str(config), *root, "--model.lr_scheduler", "ConstantLR", "--resume", "last"]) == 0
     whole = ["--trainer.default_root_dir", str(tmp_path / "whole"), "--model.lr_scheduler", "ConstantLR"]
     assert main(["fit", "--config", str(config), *whole]) == 0
     assert hash_weights(load_run(tmp_path / "half").student) == hash_weights(load_run(tmp_path / "whole").student)
@@ -133,12 +129,12 @@ def test_an_unknown_command_names_the_known_ones(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--model.shift_radius", "8"], "shift radius 8 is not smaller than the patch side 8"),
+        (["--model.srt.radius", "8"], "shift radius 8 is not smaller than the patch side 8"),
         (["--data.crop_size", "[33, 48]"], "crop height 33 is not a multiple of patch side 8"),
-        (["--model.layers", "[7]"], "layer 7 is out of range"),
+        (["--model.layers", "[7]", "--model.layer_weights", "null"], "layer 7 is out of range"),
         (["--model.backbone", "vit_tinny_patch16_224"], "vit_tiny_patch16_224"),
         (["--data.source.init_args.root", "nowhere"], "nowhere"),
-        (["--ckpt_path", "last"], "holds no run to resume"),
+        (["--resume", "last"], "holds no run to resume"),
     ],
 )
 def test_bad_settings_are_refused_before_training(config, tmp_path, capsys, words, says):
@@ -148,7 +144,7 @@ def test_bad_settings_are_refused_before_training(config, tmp_path, capsys, word
     assert not (tmp_path / "new" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("words", [["--model.shift_radios", "2"], ["--data.crop_sise", "32"], ["--model.loss", "l3"]])
+@pytest.mark.parametrize("words", [["--model.srt.radios", "2"], ["--data.crop_sise", "32"], ["--model.loss", "l3"]])
 def test_a_typo_is_refused_by_the_parser(config, tmp_path, capsys, words):
     with pytest.raises(SystemExit) as exit_info:
         main(["fit", "--config", str(config), "--trainer.default_root_dir", str(tmp_path / "new"), *words])

@@ -11,7 +11,9 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 
 
 def test_there_are_configs():
-    assert {"default", "demo", "deit_tiny_davis", "dino_vits16_davis", "authors_davis"} <= {path.stem for path in CONFIGS}
+    assert {"default", "demo", "deit_tiny_davis", "dino_vits16_davis", "authors_davis"} <= {
+        path.stem for path in CONFIGS
+    }
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

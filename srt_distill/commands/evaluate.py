@@ -8,12 +8,10 @@ from pathlib import Path
 
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
 from srt_distill.commands.parsing import CommandParser
-from srt_distill.comparison import Baseline, Comparison, baseline_over, load_model, under_srt
+from srt_distill.comparison import SINGLE_PASS, Baseline, Comparison, open_candidate
 from srt_distill.comparison import evaluate as evaluate_candidate
 from srt_distill.ensemble.options import SRTOptions
 from srt_distill.tasks import Task
-
-SINGLE_PASS = SRTOptions(radius=0)
 
 
 def evaluate(
@@ -43,15 +41,7 @@ def evaluate(
         token_stride: Pixels between overlapping tokens; half the patch by default.
         progress: Show progress bars.
     """
-    if baseline is not None and (srt.statistic, srt.grid, srt.flip) != ("mean", 1, False):
-        raise ValueError(
-            f"baseline {baseline} with {srt.name}: statistic, grid and flip are of SRT, in whose place a baseline "
-            "stands; leave them or the baseline out"
-        )
-    model = load_model(backbone, features, execution)
-    candidate = under_srt(backbone.name, model, srt)
-    if baseline is not None:
-        candidate = baseline_over(model, baseline, srt, token_stride)
+    candidate = open_candidate(backbone, features, srt, execution, baseline=baseline, token_stride=token_stride)
     comparison = evaluate_candidate(candidate, tasks, output, progress=progress)
     for result in comparison.tasks:
         print_scores(comparison, result.info.name)

@@ -1,6 +1,7 @@
 """Candidates on tasks, side by side: one answer, with its intervals, costs and pictures."""
 
 from srt_distill.comparison.candidates import (
+    SINGLE_PASS,
     STUDENT,
     TEACHER,
     Baseline,
@@ -9,6 +10,7 @@ from srt_distill.comparison.candidates import (
     baseline_over,
     choose_device,
     load_model,
+    open_candidate,
     open_candidates,
     prepare_model,
     require_maps,
@@ -17,15 +19,18 @@ from srt_distill.comparison.candidates import (
     wrap_srt,
 )
 from srt_distill.comparison.compare import compare, evaluate
+from srt_distill.comparison.judging import Judged, judge_items
 from srt_distill.comparison.report import log_comparison, render_markdown
 from srt_distill.comparison.rows import Comparison, Cost, Row, TaskResult
 
 __all__ = [
+    "SINGLE_PASS",
     "STUDENT",
     "TEACHER",
     "Baseline",
     "Comparison",
     "Cost",
+    "Judged",
     "Lineup",
     "Model",
     "Row",
@@ -34,8 +39,10 @@ __all__ = [
     "choose_device",
     "compare",
     "evaluate",
+    "judge_items",
     "load_model",
     "log_comparison",
+    "open_candidate",
     "open_candidates",
     "prepare_model",
     "render_markdown",

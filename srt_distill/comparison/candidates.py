@@ -37,6 +37,7 @@ from srt_distill.runs import open_backbone
 from srt_distill.tasks import Candidate
 
 TEACHER, STUDENT = "teacher", "student"
+SINGLE_PASS = SRTOptions(radius=0)
 
 Baseline = Literal[
     "naive_ensemble", "overlapping_tokens", "overlapping_tokens_pooled", "output_ensemble", "bilinear", "bicubic"
@@ -198,6 +199,40 @@ def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_strid
     name = replace(srt, statistic="mean", grid=1, flip=False).name.replace("SRT", "output ensemble")
     plain = model.candidate(name, lambda e: e, len(views.shifts), baseline=baseline, **shifts)
     return replace(plain, extract=views, read=None, output_shifts=views.shifts)
+
+
+def open_candidate(
+    backbone: BackboneOptions,
+    features: FeatureOptions = FeatureOptions(),
+    srt: SRTOptions = SINGLE_PASS,
+    execution: ExecutionOptions = ExecutionOptions(),
+    *,
+    baseline: Baseline | None = None,
+    token_stride: int | None = None,
+) -> Candidate:
+    """Make one candidate: a backbone in one pass, under SRT, or a baseline over it.
+
+    Args:
+        backbone: The model.
+        features: Which features are judged where a task does not name layers.
+        srt: What SRT averages; by default the single pass.
+        execution: How the model is run.
+        baseline: What stands in SRT's place, if anything.
+        token_stride: Of overlapping tokens, in pixels.
+
+    Raises:
+        ValueError: If an option fits nothing, or a baseline is to be combined with a variant of SRT.
+        FileNotFoundError: If a folder is neither a run nor an export.
+    """
+    if baseline is not None and (srt.statistic, srt.grid, srt.flip) != ("mean", 1, False):
+        raise ValueError(
+            f"baseline {baseline} with {srt.name}: statistic, grid and flip are of SRT, in whose place a baseline "
+            "stands; leave them or the baseline out"
+        )
+    model = load_model(backbone, features, execution)
+    if baseline is not None:
+        return baseline_over(model, baseline, srt, token_stride)
+    return under_srt(backbone.name, model, srt)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from srt_distill.evaluation import davis
-from torch import Tensor
-
 from srt_distill.tasks.davis.evaluation import evaluate_davis, score_davis
 from srt_distill.tasks.davis.result_files import (
     DavisResult,
@@ -21,6 +19,8 @@ from srt_distill.tasks.davis.result_files import (
     settings_digest,
     write_mask,
 )
+from torch import Tensor
+
 from srt_distill.visualization.overlays import object_palette
 
 
