@@ -5,6 +5,7 @@ Shape legend: none, tensors stay inside the library.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     require_writable(config.output)
     with quiet_lightning(), in_words(parts.trainer):
         trainer = pl.Trainer(**{**parts.trainer, **ALONE, "callbacks": None})
-    fill_cache(parts.model, parts.data, trainer, config)
+    fill_cache(parts.model, cast(UnlabeledImages, parts.data), trainer, config)
 
 
 def fill_cache(model: SRTDistillation, data: UnlabeledImages, trainer: pl.Trainer, config: Namespace) -> None:

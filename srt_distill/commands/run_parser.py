@@ -7,12 +7,13 @@ import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.parsing import USAGE_ERROR, expand_paths
@@ -71,13 +72,13 @@ class RunParser:
     """
 
     def __init__(self, command: str, description: str) -> None:
-        defaults = [str(find_config(DEFAULT))]
+        defaults: list[str | PathLike] = [find_config(DEFAULT)]
         usage = f"srt-distill {command} [--config NAME_OR_FILE] [options]"
         self.parser = BriefParser(
             prog=f"srt-distill {command}", usage=usage, description=description, default_config_files=defaults
         )
         configs = ", ".join(list_configs())
-        self.parser.add_argument("-c", "--config", action=ActionConfigFile, help=f"YAML of a run, or one of {configs}.")
+        self.parser.add_argument("-c", "--config", action="config", help=f"YAML of a run, or one of {configs}.")
         self.parser.add_argument("--seed_everything", type=int, default=0, help="The seed of all that is random.")
         self.parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, fail_untyped=False)
         self.parser.add_class_arguments(SRTDistillation, "model")

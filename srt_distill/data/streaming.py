@@ -167,8 +167,8 @@ def split_off_first(
 class StreamSampler(EpochSampler):
     """An epoch over a stream: all training images once, in an order that reads its shards forward.
 
-    Shards come in a new order, end to end in a circle that begins at a new place. Each process has an equal arc of it, and
-    reads that in up to 8 places in turn, a batch from each; within each, images are shuffled in stretches of the
+    Shards come in a new order, end to end in a circle that begins at a new place. Each process has an equal arc of it,
+    and reads that in up to 8 places in turn, a batch from each; within each, images are shuffled in stretches of the
     buffer. As in any epoch, the last batches are filled up with the images it began with (other crops of them).
 
     Args:

@@ -87,6 +87,7 @@ class SRTDistillation(pl.LightningModule):
     start: tuple[nn.Module]  # w0; in a tuple it is no part of the module, so that checkpoints are without it
     frozen: FrozenTeacher
     normalization: Normalization
+    loss: Loss
 
     def __init__(
         self,
@@ -163,21 +164,29 @@ class SRTDistillation(pl.LightningModule):
         return self
 
     def training_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> Tensor:
-        """One step of Eq. 6: the student's single pass against SRT over the frozen teacher."""
+        """One step of Eq. 6, ‖φ_w(x) − SRT(x, w0)‖: the student's single pass against SRT over the frozen teacher."""
         images = self.normalization(batch)
         with torch.no_grad():
             targets = self.target(batch, images, self.frozen.srt, (self.seed, draw_number(self.trainer, batch_idx)))
         maps = self.student_features(crop_margin(images, self.reading.srt.margin))
-        losses = [feature_distance(ours, theirs, self.loss) for ours, theirs in zip(maps, targets, strict=True)]
-        loss = torch.stack([w * distance for w, distance in zip(self.layer_weights, losses, strict=True)]).sum()
-        for layer, distance in zip(self.reading.layers, losses, strict=True):
-            self.log(f"train/loss_layer_{layer}", distance.detach())
+        loss = self._distance(maps, targets)
         if self.penalty.weight:
-            penalty = weight_penalty(self._paired_weights(), self.penalty.kind)
-            self.log("train/penalty", penalty.detach())
-            loss = loss + self.penalty.weight * penalty
+            loss = loss + self.penalty.weight * self._penalise()
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _distance(self, maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        total = torch.zeros((), device=self.device)
+        for spec, weight, ours, theirs in zip(self.reading.layers, self.layer_weights, maps, targets, strict=True):
+            distance = feature_distance(ours, theirs, self.loss)
+            self.log(f"train/loss_layer_{spec}", distance.detach())
+            total = total + weight * distance
+        return total
+
+    def _penalise(self) -> Tensor:
+        penalty = weight_penalty(self._paired_weights(), self.penalty.kind)
+        self.log("train/penalty", penalty.detach())
+        return penalty
 
     def _paired_weights(self) -> list[tuple[Tensor, Tensor]]:
         return list(paired_weights(self.student, self.start[0].to(self.device)))
@@ -197,7 +206,7 @@ class SRTDistillation(pl.LightningModule):
         """Prove that a resumed run has its optimiser, and open the target."""
         contents.require_same_run(self._stored or {}, self._made_of)
         self.held_out.reset()  # what `trainer.validate` leaves are inference tensors, which training may not change
-        crops = getattr(self.trainer.datamodule, "crop_settings", None)
+        crops = getattr(getattr(self.trainer, "datamodule", None), "crop_settings", None)
         self.target.open(lambda: describe_settings(self.target_settings, crops))
 
     @property

@@ -38,8 +38,8 @@ def test_image_of_the_right_size_is_left_as_it_is():
 
 @given(st.data())
 def test_window_is_cut_out_of_the_resized_image(data):
-    """As resizing the whole image and cutting then, to 3 levels of 255: Pillow rounds to bytes between the two axes, and
-    takes first the one that costs less. Levels are in the middle, so that nothing is clipped between them."""
+    """As resizing the whole image and cutting then, to 3 levels of 255: Pillow rounds to bytes between the two axes,
+    and takes first the one that costs less. Levels are in the middle, so that nothing is clipped between them."""
     height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
     least = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     scale = data.draw(st.sampled_from([0.3, 0.5, 0.9, 1.0, 2.0]))

@@ -62,7 +62,8 @@ def test_task_scores_come_every_second_validation_and_are_those_of_what_is_expor
     exported = Candidate("exported", FeatureExtractor(run.student), Normalization(info.mean, info.std))
     prepared = task.prepare(exported)
     outcomes = [task.judge(exported, prepared, item, tmp_path / item.name) for item in task.items()]
-    assert task.pool(outcomes)[task.info.scores[0].name] == run.scores[headline]
+    # scores are logged as float32
+    assert run.scores[headline] == pytest.approx(task.pool(outcomes)[task.info.scores[0].name], abs=1e-7)
 
 
 def test_curves_are_there(log):
