@@ -3,10 +3,11 @@
 Shape legend: none, models are only loaded here.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import yaml
@@ -28,6 +29,16 @@ CHECKPOINT_FOLDER = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
 CONFIG_FILE = "config.yaml"
 STUDENT_FOLDER = "student"
+PARITY_FILE = "parity.json"
+"""What an export says of itself."""
+
+Readout = Literal["none", "bilinear"]
+"""How a student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
+
+The smoothing costs no pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`). The loss sees the maps through the
+same readout, and run and export say which it is.
+"""
+
 OTHER_TRAININGS = "Weights of other trainings are given as a file of weights beside the name of a backbone"
 MUST_HOLD = ("state_dict", "hyper_parameters", "backbone", "scores", "global_step")
 
@@ -211,6 +222,33 @@ def _role(checkpoint: dict[str, Any], role: str) -> nn.Module:
     model = build_backbone(checkpoint["backbone"])
     model.load_state_dict(weights)
     return model.eval()
+
+
+def declared_readout(name: str | Path) -> Readout:
+    """Tell how a student is read where it is judged, as its run or export says; `none` of any other backbone.
+
+    Args:
+        name: A run folder, a .ckpt file, an exported folder, or any other name of a backbone.
+
+    Raises:
+        ValueError: If it names a readout that is not known here, or a checkpoint is damaged.
+        FileNotFoundError: If a folder is neither a run nor an export.
+    """
+    path = Path(str(name).removeprefix("local-dir:"))
+    if (path / PARITY_FILE).is_file():
+        record = json.loads((path / PARITY_FILE).read_text())
+        readout = record.get("readout", "none") if isinstance(record, Mapping) else "none"
+    elif path.exists() and not (path / "config.json").is_file():
+        path = find_checkpoint(path)
+        readout = read_checkpoint(path)["hyper_parameters"].get("readout", "none")
+    else:
+        return "none"
+    if readout not in get_args(Readout):
+        raise ValueError(
+            f"{path} is to be read through {readout!r}, known are {', '.join(get_args(Readout))}; judge it with the "
+            "version of srt-distill that wrote it"
+        )
+    return readout
 
 
 def open_backbone(options: BackboneOptions) -> nn.Module:

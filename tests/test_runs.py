@@ -7,7 +7,15 @@ import torch
 import yaml
 
 from srt_distill.backbone import BackboneOptions, backbone_config, hash_weights, load_backbone
-from srt_distill.runs import find_checkpoint, load_run, open_backbone, read_checkpoint, record_scores, run_folder
+from srt_distill.runs import (
+    declared_readout,
+    find_checkpoint,
+    load_run,
+    open_backbone,
+    read_checkpoint,
+    record_scores,
+    run_folder,
+)
 
 
 @pytest.fixture
@@ -136,6 +144,18 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read as a checkpoint[\s\S]*can run any code"):
         load_run(tmp_path / "evil.ckpt")
     assert not (tmp_path / "touched").exists()
+
+
+def test_a_run_and_an_export_say_how_they_are_read(checkpoint, tiny_folder, tmp_path):
+    assert declared_readout("vit_small_patch16_224.dino") == declared_readout(tiny_folder) == "none"
+    assert declared_readout(checkpoint) == "none", "of a time before readouts"
+    change(checkpoint, lambda content: content["hyper_parameters"].update(readout="bilinear"))
+    assert declared_readout(checkpoint) == declared_readout(run_folder(checkpoint)) == "bilinear"
+    (tmp_path / "parity.json").write_text('{"readout": "bilinear"}')
+    assert declared_readout(tmp_path) == declared_readout(f"local-dir:{tmp_path}") == "bilinear"
+    (tmp_path / "parity.json").write_text('{"readout": "sharpened"}')
+    with pytest.raises(ValueError, match=r"'sharpened', known are none, bilinear; judge it with"):
+        declared_readout(tmp_path)
 
 
 def test_an_exported_folder_opens_by_its_path(tiny_folder):

@@ -27,9 +27,8 @@ from srt_distill.exporting.tracing import trace_backbone
 from srt_distill.exporting.transformers_wrapper import TRANSFORMERS_MODULES, prove_transformers
 from srt_distill.exporting.verification import Expectation, Proof, expect_features, require_extra
 from srt_distill.files import Holding, replaced_folder, require_apart, require_replaceable
-from srt_distill.runs import Run, load_run, run_folder
+from srt_distill.runs import PARITY_FILE, Readout, Run, load_run, run_folder
 
-PARITY_FILE = "parity.json"
 EXPORT_FOLDER = Holding(
     mark=PARITY_FILE,
     names=(
@@ -51,6 +50,7 @@ class Export:
         architecture: timm's name of it.
         student_hash: Fingerprint of the exported weights.
         teacher_hash: Fingerprint of the weights it started from.
+        readout: How its maps are read where they are judged.
         parity: Cost of student and teacher.
         proofs: One per format.
         address: Of the repository that it was pushed to, if any.
@@ -60,6 +60,7 @@ class Export:
     architecture: str
     student_hash: str
     teacher_hash: str
+    readout: Readout
     parity: Parity
     proofs: tuple[Proof, ...]
     address: str | None = None
@@ -123,6 +124,7 @@ def export_student(
             architecture=describe_backbone(run.student).name,
             student_hash=hash_weights(run.student),
             teacher_hash=hash_weights(run.teacher),
+            readout=run.settings["readout"],
             parity=measure_parity(run.student, run.teacher, next(iter(expected.images.values())), budget=budget),
             proofs=tuple(proofs),
         )
@@ -159,7 +161,7 @@ def make_card(run: Run, export: Export) -> Card:
         layers=run.settings["layers"],
         num_shifts=len(subset_shifts(srt["radius"], srt["subset"])),
         interpolation=srt["interpolation"],
-        readout=run.settings["readout"],
+        readout=export.readout,
         settings={"model": run.settings, "data": run.data_settings, "steps": run.step},
         scores=run.scores,
         parity=export.parity,

@@ -29,7 +29,7 @@ from srt_distill.backbone.options import BackboneOptions, KernelOptions
 from srt_distill.ensemble.shifts import check_radius
 from srt_distill.extractor import Extractor, strides
 from srt_distill.images import Normalization
-from srt_distill.runs import is_score, open_backbone
+from srt_distill.runs import Readout, is_score, open_backbone
 from srt_distill.training import checkpoint_contents as contents
 from srt_distill.training.feature_metrics import weight_drift
 from srt_distill.training.held_out_scores import FrozenTeacher, HeldOutScores, crop_margin
@@ -42,7 +42,7 @@ from srt_distill.training.optimization import (
     schedule_one_cycle,
 )
 from srt_distill.training.reading import FeatureReading
-from srt_distill.training.settings import PenaltyOptions, Readout, TargetSRTOptions, TrainableOptions, plain
+from srt_distill.training.settings import PenaltyOptions, TargetSRTOptions, TrainableOptions, plain
 from srt_distill.training.target_cache import TargetSettings, describe_settings
 from srt_distill.training.targets import AllShifts, Target
 from srt_distill.training.trainer_facts import draw_number, drop_repeats, share_of_time

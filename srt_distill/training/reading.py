@@ -12,8 +12,9 @@ from srt_distill.backbone.execution import AttentionKernel, run_with
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.baselines import InterpolatedFeatures
 from srt_distill.extractor import Extractor, UnitTokens
+from srt_distill.runs import Readout
 from srt_distill.training.held_out_scores import FrozenTeacher
-from srt_distill.training.settings import Readout, TargetSRTOptions
+from srt_distill.training.settings import TargetSRTOptions
 
 
 @dataclass(frozen=True)

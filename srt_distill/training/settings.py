@@ -14,13 +14,6 @@ from srt_distill.ensemble.baselines import Interpolation
 from srt_distill.ensemble.options import ShiftOptions
 from srt_distill.training.losses import Penalty
 
-Readout = Literal["none", "bilinear"]
-"""How the student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
-
-The smoothing costs no pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`). The loss sees the maps through the
-same readout, and the checkpoint says which it is.
-"""
-
 
 @dataclass(frozen=True)
 class TargetSRTOptions(ShiftOptions):

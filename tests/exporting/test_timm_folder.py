@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from srt_distill.backbone import hash_weights
 from srt_distill.exporting import export_student, student, timm_folder, verification
+from srt_distill.runs import declared_readout
 
 
 @pytest.fixture
@@ -68,6 +69,13 @@ def test_the_script_that_checks_the_export_never_imports_this_package(exported, 
     result = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert load_file(tmp_path / "out.safetensors")["x"].shape == (1, 17, 24)
+
+
+@pytest.mark.parametrize("readout", ["none", "bilinear"])
+def test_an_export_says_how_it_is_read(run, tmp_path, readout):
+    done = export_student(replace(run, settings={**run.settings, "readout": readout}), tmp_path / "adapted", budget=0.0)
+    assert declared_readout(done.folder) == declared_readout(f"local-dir:{done.folder}") == done.readout == readout
+    assert ("Readout" in (done.folder / "README.md").read_text()) == (readout == "bilinear")
 
 
 def test_an_export_that_differs_is_not_written(run, older, monkeypatch):
