@@ -5,8 +5,13 @@ Shape legend: none. Nothing heavy is imported here, so that `srt-distill --help`
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 COMMANDS = {
     "fit": "adapt a backbone to unlabeled images by distilling its SRT features into its weights",
@@ -27,12 +32,24 @@ commands:
 {chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
 
 A first run:
-  srt-distill fit --config configs/distill/<one>.yaml
-  srt-distill export --checkpoint runs/<one> --output checkpoints/<name>
-  srt-distill compare --teacher <timm name> --student local-dir:checkpoints/<name> --data <DAVIS root> --output <dir>
+  srt-distill fit --model.backbone <timm name> --data.source ImageFolder --data.source.root <folder>
+  srt-distill export --checkpoint runs/srt_distill --output checkpoints/<name>
+  srt-distill compare --teacher <timm name> --student checkpoints/<name> --davis <DAVIS root> --output <folder>
 
 `srt-distill COMMAND --help` explains the options of a command.
 """
+
+DONE, REFUSED, USAGE_ERROR, SIGNALLED = 0, 1, 2, 128
+"""Exit statuses; SIGNALLED plus its number for a signal. docs/command_line.md has them as a table."""
+
+AFTER_STOP = {
+    "fit": "--resume last goes on from the last checkpoint, if there is one yet",
+    "cache": "the same command again goes on",
+    "evaluate": "the same command again goes on; what is finished is kept",
+    "compare": "the same command again goes on; what is finished is kept",
+    "export": "nothing is written, and an older export stays",
+}
+"""What becomes of a command that was stopped."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,27 +59,105 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0 done, 1 refused or failed with a message, 2 no such command.
+        The exit status: 0 done, 1 refused or failed with a message, 2 no such command, 130 and 143 stopped by Ctrl-C
+        and TERM.
+
+    Raises:
+        SystemExit: With such a status, where a parser or a training that was told to stop ends the program.
     """
+    with _listening(), _heard_or_not():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
-        return 0
+        return DONE
     name, *rest = arguments
     if name == "--version":
         from importlib.metadata import version
 
         print(version("srt-distill"))
-        return 0
+        return DONE
     if name not in COMMANDS:
         print(f"srt-distill: no command {name!r}; choose from {', '.join(COMMANDS)} (see --help)", file=sys.stderr)
-        return 2
-    run = importlib.import_module(f"srt_distill.commands.{name}").run
+        return USAGE_ERROR
     try:
-        run(rest)
+        importlib.import_module(f"srt_distill.commands.{name}").run(rest)
+    except KeyboardInterrupt as stop:
+        by = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        after = AFTER_STOP.get(name, "what was written stays")
+        print(f"\nsrt-distill {name}: stopped by {by.name}; {after}", file=sys.stderr)
+        return SIGNALLED + by
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SRT_DISTILL_TRACEBACK"):
             raise
         print(f"srt-distill {name}: {error}\n(SRT_DISTILL_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
-    return 0
+        return REFUSED
+    return DONE
+
+
+class Terminated(KeyboardInterrupt):
+    """TERM, taken as Ctrl-C is: everything on the way is cleaned up."""
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Turn TERM into an exception while the block runs; in the main thread, which alone can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker, which has nothing to say
+            os._exit(SIGNALLED + number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """Go on where what reads the output has ended (`srt-distill … | head`): its lines are lost, the work is not."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Unheard(before[0]), _Unheard(before[1])  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Unheard:
+    """A stream that falls silent when its reader is gone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)

@@ -83,13 +83,13 @@ def test_export_evaluate_compare(run_folder, tiny_folder, tiny_davis, tmp_path, 
         load_run(run_folder).student
     )
 
-    small = ["--data", str(tiny_davis), "--scale", "0.2", "--size_multiple", "8"]
-    words = ["--backbone", str(exported), "--sequences", "[cats]", "--output", str(tmp_path / "scores"), *small]
+    small = ["--davis", str(tiny_davis), "--davis.scale", "0.2", "--davis.size_multiple", "8"]
+    words = ["--backbone", str(exported), "--davis.sequences", "cats", "--output", str(tmp_path / "scores"), *small]
     assert main(["evaluate", *words]) == 0
     assert "cats" in capsys.readouterr().out
     assert (tmp_path / "scores" / "global_results-val.csv").is_file()
 
-    words = ["--teacher", str(tiny_folder), "--student", str(run_folder), "--shift_radius", "1"]
+    words = ["--teacher", str(tiny_folder), "--student", str(run_folder), "--srt.radius", "1"]
     assert main(["compare", *words, *small, "--output", str(tmp_path / "report")]) == 0
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [row["passes"] for row in results["rows"]] == [1, 9, 1]
@@ -164,7 +164,7 @@ def test_a_typo_in_the_yaml_is_refused(config, tmp_path, capsys):
 def test_visualize_draws_any_layer_and_facet(tiny_folder, run_folder, tiny_davis, tmp_path, capsys):
     frame = tiny_davis / "JPEGImages" / "480p" / "cats" / "00000.jpg"
     words = ["--backbone", str(tiny_folder), "--student", str(run_folder), "--layers", "[0, '1:key']"]
-    sizes = ["--shift_radius", "1", "--short_side", "32"]
+    sizes = ["--srt.radius", "1", "--short_side", "32"]
     assert main(["visualize", *words, *sizes, "--sources", f"[{frame}]", "--output", str(tmp_path)]) == 0
     written = capsys.readouterr().out.split()
     assert (

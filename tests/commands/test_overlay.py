@@ -9,7 +9,7 @@ from srt_distill.cli import main
 
 
 def words(davis, masks, output):
-    return ["overlay", "--data", str(davis), "--masks", masks, "--output", str(output), "--sequences", "[cats]"]
+    return ["overlay", "--davis", str(davis), "--masks", masks, "--output", str(output), "--sequences", "[cats]"]
 
 
 def test_sheet_video_and_gif_of_each_sequence(tiny_davis, tmp_path, capsys):
