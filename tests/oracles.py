@@ -552,3 +552,31 @@ def box_overlap_by_pixel(first, second):
         {(x, y) for x in range(left, right) for y in range(top, bottom)} for left, top, right, bottom in (first, second)
     ]
     return len(covered[0] & covered[1]) / len(covered[0] | covered[1])
+
+
+# ---------------------------------------------------------------- relations between tokens
+
+
+def relation_distance_literally(student, target, temperature, radius):
+    """KL between softmaxes of cosine similarities in a window, token by token, in float64."""
+    import math
+
+    batch, _, height, width = student.shape
+    places = [(y, x) for y in range(height) for x in range(width)]
+
+    def chances(maps, b, here):
+        apart = {p: max(abs(p[0] - here[0]), abs(p[1] - here[1])) for p in places}
+        near = [p for p in places if p != here and (radius is None or apart[p] <= radius)]
+        vector = maps[b, :, here[0], here[1]].double()
+        scores = []
+        for y, x in near:
+            other = maps[b, :, y, x].double()
+            scores.append(math.exp(float(vector @ other / vector.norm() / other.norm()) / temperature))
+        return [score / sum(scores) for score in scores]
+
+    total = 0.0
+    for b in range(batch):
+        for here in places:
+            pairs = zip(chances(student, b, here), chances(target, b, here), strict=True)
+            total += sum(t * math.log(t / s) for s, t in pairs)
+    return total / (batch * len(places))

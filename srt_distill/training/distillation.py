@@ -25,6 +25,7 @@ from srt_distill.backbone import (
     require_same_weights,
 )
 from srt_distill.backbone.execution import compile_blocks
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions, KernelOptions
 from srt_distill.ensemble.shifts import check_radius
 from srt_distill.extractor import Extractor, strides
@@ -33,7 +34,7 @@ from srt_distill.runs import Readout, is_score, open_backbone
 from srt_distill.training import checkpoint_contents as contents
 from srt_distill.training.feature_metrics import weight_drift
 from srt_distill.training.held_out_scores import FrozenTeacher, HeldOutScores, crop_margin
-from srt_distill.training.losses import Loss, feature_distance, weight_penalty
+from srt_distill.training.losses import Loss, feature_distance, relation_distance, weight_penalty
 from srt_distill.training.optimization import (
     OptimizerFactory,
     SchedulerFactory,
@@ -42,7 +43,7 @@ from srt_distill.training.optimization import (
     schedule_one_cycle,
 )
 from srt_distill.training.reading import FeatureReading
-from srt_distill.training.settings import PenaltyOptions, TargetSRTOptions, TrainableOptions, plain
+from srt_distill.training.settings import PenaltyOptions, RelationOptions, TargetSRTOptions, TrainableOptions, plain
 from srt_distill.training.target_cache import TargetSettings, describe_settings
 from srt_distill.training.targets import AllShifts, Target
 from srt_distill.training.trainer_facts import draw_number, drop_repeats, share_of_time
@@ -68,6 +69,7 @@ class SRTDistillation(pl.LightningModule):
         target: Where its average comes from: AllShifts, SampledShifts or CachedShifts.
         readout: How the student's maps are read where they are judged, and therefore in the loss.
         loss: Distance to the target; see `srt_distill.training.losses.Loss`.
+        relations: How much it counts beside it that tokens stand to one another as the target's do.
         trainable: Which weights move.
         penalty: What holds them back.
         execution: What computes the blocks of teacher and student.
@@ -101,6 +103,7 @@ class SRTDistillation(pl.LightningModule):
         target: Target = AllShifts(),
         readout: Readout = "none",
         loss: Loss = "mse",
+        relations: RelationOptions = RelationOptions(),
         trainable: TrainableOptions = TrainableOptions(),
         penalty: PenaltyOptions = PenaltyOptions(),
         execution: KernelOptions = KernelOptions(),
@@ -118,7 +121,8 @@ class SRTDistillation(pl.LightningModule):
             raise ValueError(
                 f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight per layer, or null"
             )
-        target.check(loss)
+        target.check(loss, relations=relations.weight != 0)
+        self.relations = relations
         self.backbone, self.origin, self.target, self.loss = backbone, origin, target, loss
         self.reading = FeatureReading(tuple(layers), norm, unit_tokens, readout, srt, execution.attention)
         self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
@@ -180,6 +184,10 @@ class SRTDistillation(pl.LightningModule):
         for spec, weight, ours, theirs in zip(self.reading.layers, self.layer_weights, maps, targets, strict=True):
             distance = feature_distance(ours, theirs, self.loss)
             self.log(f"train/loss_layer_{spec}", distance.detach())
+            if self.relations.weight and parse_layer(spec).facet != "prefix":
+                relations = relation_distance(ours, theirs, self.relations.temperature, self.relations.window_radius)
+                self.log(f"train/relations_layer_{spec}", relations.detach())
+                distance = distance + self.relations.weight * relations
             total = total + weight * distance
         return total
 

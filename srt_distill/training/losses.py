@@ -1,6 +1,6 @@
-"""Distances between feature maps, and penalties on weights.
+"""Distances between feature maps or the relations inside them, and penalties on weights.
 
-Shape legend: B images, C channels, h w tokens.
+Shape legend: B images, C channels, h w tokens, n = h·w.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Loss = Literal["mse", "l2", "l1", "smooth_l1", "cosine"]
@@ -51,6 +51,53 @@ def feature_distance(
     if loss == "smooth_l1":
         return F.smooth_l1_loss(student, target)
     return (1 - F.cosine_similarity(student, target, dim=1)).mean()
+
+
+def relation_distance(
+    student: Float[Tensor, "B C h w"],
+    target: Float[Tensor, "B C h w"],
+    temperature: float = 0.1,
+    window_radius: int | None = 12,
+) -> Float[Tensor, ""]:
+    """Measure how far the student's tokens stand to one another as the target's do, whatever their values.
+
+    Each token's cosine similarities to the other tokens of its image that lie in a square window are made a
+    distribution by a softmax, as label propagation does; the distance is KL(target || student), mean over tokens.
+
+    Args:
+        student: (B, C, h, w) features of one layer.
+        target: (B, C, h, w) what they should become; no gradient flows into it.
+        temperature: Of both softmaxes.
+        window_radius: In tokens; None for the whole image.
+
+    Raises:
+        ValueError: If a map has one token, or the temperature is not positive.
+    """
+    if student.shape[-2] * student.shape[-1] == 1 or temperature <= 0:
+        raise ValueError(
+            f"relations of {student.shape[-2]}x{student.shape[-1]} tokens at temperature {temperature}: there must be "
+            "two tokens or more, and a temperature above 0; choose layers of patch tokens, or set relations.weight 0"
+        )
+    left_out = _unrelated(student.shape[-2], student.shape[-1], window_radius, student.device)
+    ours, theirs = (
+        (similarities(maps.float()) / temperature).masked_fill(left_out, -torch.inf).log_softmax(-1)
+        for maps in (student, target.detach())
+    )
+    return torch.where(left_out, 0.0, theirs.exp() * (theirs - ours)).sum(-1).mean()
+
+
+def similarities(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B n n"]:
+    """Cosine of the angle between any two tokens of an image, row by row."""
+    unit = F.normalize(maps.flatten(2), dim=1)
+    return unit.transpose(1, 2) @ unit
+
+
+def _unrelated(height: int, width: int, radius: int | None, device: torch.device) -> Bool[Tensor, "n n"]:
+    """Which pairs of tokens are left out: a token with itself, and those beyond the window."""
+    rows = torch.arange(height, device=device).repeat_interleave(width)
+    columns = torch.arange(width, device=device).repeat(height)
+    apart = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs())
+    return (apart == 0) if radius is None else (apart == 0) | (apart > radius)
 
 
 def distance_to_start(weights: Iterable[Tensor], start: Iterable[Tensor]) -> Float[Tensor, ""]:

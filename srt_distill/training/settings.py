@@ -1,4 +1,4 @@
-"""Options that only training has: the target's own, what moves and what holds it back, and how a student is read.
+"""Options that only training has: the target's own, relations, what moves and what holds it back, and how a student is read.
 
 Shape legend: none.
 
@@ -33,6 +33,21 @@ class TargetSRTOptions(ShiftOptions):
         None for the border `reference`: the authors' padding is part of what it reproduces.
         """
         return 0 if self.border == "reference" else self.radius
+
+
+@dataclass(frozen=True)
+class RelationOptions:
+    """How much it counts that tokens stand to one another as the target's do, beside their values.
+
+    Args:
+        weight: Of `srt_distill.training.losses.relation_distance`, next to 1 for the distance of values; 0 for none.
+        temperature: Of the softmax over similarities; label propagation's is 0.1.
+        window_radius: Tokens of one image are related inside a square window of this radius; null for the whole image.
+    """
+
+    weight: float = 0.0
+    temperature: float = 0.1
+    window_radius: int | None = 12
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,12 @@ from srt_distill.training.target_cache import TargetCache
 class Target(ABC):
     """SRT(x, w0) of Eq. 6, from somewhere."""
 
-    def check(self, loss: Loss) -> None:  # noqa: B027  most targets suit every loss
+    def check(self, loss: Loss, relations: bool) -> None:  # noqa: B027  most targets suit every loss
         """Refuse a loss that this target would bias.
+
+        Args:
+            loss: Distance of values.
+            relations: Whether relations of tokens are compared too.
 
         Raises:
             ValueError: If it would.
@@ -84,12 +88,18 @@ class SampledShifts(Target):
     def __init__(self, num_shifts: int = 4) -> None:
         self.num_shifts = num_shifts
 
-    def check(self, loss: Loss) -> None:
+    def check(self, loss: Loss, relations: bool) -> None:
         """Refuse every loss that is not linear in the target.
 
         Raises:
             ValueError: If it is not.
         """
+        if relations:
+            raise ValueError(
+                f"target SampledShifts({self.num_shifts}) with relations: a softmax over similarities is not linear in "
+                "the target, so sampled shifts bias it; use target AllShifts (srt.subset grid9 makes it 9 passes), or "
+                "relations.weight 0"
+            )
         if loss not in UNBIASED_LOSSES:
             raise ValueError(
                 f"target SampledShifts({self.num_shifts}) with loss {loss!r}: sampled shifts bias every loss but "
