@@ -92,8 +92,8 @@ def test_export_evaluate_compare(run_folder, tiny_folder, tiny_davis, tmp_path, 
     words = ["--teacher", str(tiny_folder), "--student", str(run_folder), "--srt.radius", "1"]
     assert main(["compare", *words, *small, "--output", str(tmp_path / "report")]) == 0
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert [row["passes"] for row in results["rows"]] == [1, 9, 1]
-    assert len({row["num_parameters"] for row in results["rows"]}) == 1
+    assert [row["passes"] for row in results["costs"]] == [1, 9, 1]
+    assert len({row["num_parameters"] for row in results["costs"]}) == 1
     assert (tmp_path / "report" / "report.html").is_file()
 
 

@@ -16,9 +16,10 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from srt_distill.backbone.options import BackboneOptions
-from srt_distill.commands.parsing import USAGE_ERROR, expand_paths
+from srt_distill.commands.parsing import USAGE_ERROR, expand, expand_paths
 from srt_distill.data import UnlabeledImages
-from srt_distill.training.callbacks import TaskScores  # noqa: F401  so that --trainer.callbacks knows it by its name
+from srt_distill.training.averaging import AveragedWeights  # noqa: F401  so that --trainer.callbacks knows it
+from srt_distill.training.callbacks import TaskScores  # noqa: F401  so that --trainer.callbacks knows it
 from srt_distill.training.configs import DEFAULT, find_config, list_configs
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.rounds import RunParts
@@ -108,6 +109,8 @@ class RunParser:
         if ends_otherwise and "trainer.max_steps" not in given:
             config.trainer.max_steps = -1
         expand_paths(config)
+        folder = "trainer.default_root_dir"
+        config[folder] = str(expand(Path(config[folder]), f"--{folder}"))
         pl.seed_everything(config.seed_everything, workers=True, verbose=False)
         return config
 
@@ -174,7 +177,7 @@ _FROM_LIGHTNING = {
     "trainer.devices": "How many, or which.",
     "trainer.precision": "32-true, bf16-mixed and so on.",
     "trainer.logger": "TensorBoard by default; CSVLogger, WandbLogger, MLFlowLogger, or false.",
-    "trainer.callbacks": "More callbacks, such as --trainer.callbacks+=TaskScores or EMAWeightAveraging.",
+    "trainer.callbacks": "More callbacks, such as --trainer.callbacks+=TaskScores or AveragedWeights.",
     "trainer.default_root_dir": "Folder of the run.",
 }
 

@@ -29,6 +29,7 @@ EXPECTED_WARNINGS = (
     ".*is smaller than the logging interval.*",
     ".*Found .* module.* in eval mode at the start of training.*",  # both backbones: meant so
     ".*isinstance.treespec, LeafSpec.*",
+    ".*WeightAveraging callback with a model that overrides the configure_model.*",  # which makes it whole
     ".*`weights_only` was not set.*",
     ".*recommended to use .*sync_dist.*",  # the metrics add up over processes themselves
     ".*It is recommended to use .devices=1.*",

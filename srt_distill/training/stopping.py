@@ -72,6 +72,12 @@ class StopRequests:
         print(f"\n{self.signal.name}: finishing this step, then saving (once more stops at once)", flush=True)
 
 
+def is_last_step(trainer: pl.Trainer) -> bool:
+    """Tell whether a run ends with the step that was just taken, as far as steps, epochs and time decide."""
+    last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.global_step == trainer.max_steps or last_epoch or trainer.should_stop
+
+
 class RunCheckpoints(Checkpoint):
     """Saves the last checkpoint every so often and when told to stop, and the best by the label-free score.
 
@@ -111,10 +117,10 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to, or if this was the last step."""
+        """Save if it is time to, or if this was the last step: when training ends, averages replace the weights."""
         stop = trainer.strategy.reduce_boolean_decision(self.requests.signal is not None, all=False)
-        due = self.every and trainer.global_step % self.every == 0 and trainer.global_step != self.saved_at
-        if stop or due:
+        due = trainer.global_step % self.every == 0 if self.every else False
+        if stop or ((due or is_last_step(trainer)) and trainer.global_step != self.saved_at):
             self.save(trainer)
         if stop:
             raise Stopped(self.requests.signal or signal.SIGTERM)
