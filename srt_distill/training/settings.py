@@ -1,4 +1,4 @@
-"""Options that only training has: the target's own, relations, what moves and what holds it back, and how a student is read.
+"""Options that only training has: the target, relations, what moves and what holds it back, how a student is read.
 
 Shape legend: none.
 

@@ -24,7 +24,7 @@ from srt_distill.training.target_cache import TargetCache
 class Target(ABC):
     """SRT(x, w0) of Eq. 6, from somewhere."""
 
-    def check(self, loss: Loss, relations: bool) -> None:  # noqa: B027  most targets suit every loss
+    def check(self, loss: Loss, relations: bool = False) -> None:  # noqa: B027  most targets suit every loss
         """Refuse a loss that this target would bias.
 
         Args:
@@ -88,7 +88,7 @@ class SampledShifts(Target):
     def __init__(self, num_shifts: int = 4) -> None:
         self.num_shifts = num_shifts
 
-    def check(self, loss: Loss, relations: bool) -> None:
+    def check(self, loss: Loss, relations: bool = False) -> None:
         """Refuse every loss that is not linear in the target.
 
         Raises:
