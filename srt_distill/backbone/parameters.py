@@ -60,7 +60,8 @@ def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> 
 def blank_image(model: nn.Module) -> Float[Tensor, "1 _K H W"]:
     """Make the smallest black image that shows the shape of a backbone's maps and where gradients flow."""
     info = describe_backbone(model)
-    return torch.zeros(1, info.num_channels, *(info.fixed_size or (2 * info.patch_size,) * 2))
+    size = info.fixed_size or (2 * info.patch_size,) * 2
+    return torch.zeros(1, info.num_channels, *size, device=next(model.parameters()).device)
 
 
 def choose_trained(
