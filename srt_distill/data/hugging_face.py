@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,7 @@ class HuggingFaceImages(ImageSource):
         ValueError: If there is no such split, no (such) image column, no row, or the tables do not go together.
         FileNotFoundError: If the name is neither a dataset on the hub nor a local folder or table, or there is no home
             folder for the library's cache.
+        ConnectionError: If the hub is out of reach.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class HuggingFaceImages(ImageSource):
 
         saved = any((Path(name) / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
         try:
-            loaded = datasets.load_from_disk(name) if saved else _load(name, subset, split, revision)
+            with hub_in_words(name):
+                loaded = datasets.load_from_disk(name) if saved else _load(name, subset, split, revision)
         except FileNotFoundError:
             raise
         # IndexError: what the library makes of a saved table without rows
@@ -100,6 +104,28 @@ class HuggingFaceImages(ImageSource):
     def name(self, index: int) -> str:
         """Name dataset, split and row."""
         return f"{self._prefix}/{index}"
+
+
+@contextmanager
+def hub_in_words(name: str) -> Iterator[None]:
+    """Say of what the library's HTTP client raises that the hub is out of reach, and the ways round.
+
+    Args:
+        name: of the data set.
+
+    Raises:
+        ConnectionError: If it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):  # its errors are of no built-in type
+            raise
+        raise ConnectionError(
+            f"the data set {name} could not be fetched: the hub is out of reach ({error}). Ways round: give a local "
+            "folder or table, fetched on another machine; or, behind a proxy that wants a password, set "
+            "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        ) from error
 
 
 def _load(name: str, subset: str | None, split: str, revision: str | None) -> Any:

@@ -10,6 +10,7 @@ wrong epoch. And in a run limited by `max_steps` and resumed at the end of an ep
 too many.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, NamedTuple
 
@@ -81,6 +82,18 @@ class EpochSampler(DistributedSampler[Draw]):
             yield Draw(epoch, int(order[place % self.num_images]), place // self.num_images)
 
 
+def ignore_signals(worker: int) -> None:
+    """Have a loader process pass over Ctrl-C and TERM, which terminals and schedulers send to all processes of a run.
+
+    The one that trains finishes its step, saves, and ends the others; one that went before it would end the run.
+
+    Args:
+        worker: its number.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class CropLoader(DataLoader[Crop]):
     """Batches of windows, uint8 (B, 3, H, W).
 
@@ -91,7 +104,7 @@ class CropLoader(DataLoader[Crop]):
     """
 
     def __init__(self, dataset: Dataset[Crop], report_unreadable: Callable[[str, str], None], **options: Any) -> None:
-        super().__init__(dataset, collate_fn=collate_crops, **options)
+        super().__init__(dataset, collate_fn=collate_crops, worker_init_fn=ignore_signals, **options)
         self.report_unreadable = report_unreadable
 
     def __iter__(self) -> Iterator[UInt8[Tensor, "B 3 H W"]]:  # type: ignore[override]

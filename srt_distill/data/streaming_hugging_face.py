@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
+from srt_distill.data.hugging_face import hub_in_words
 from srt_distill.data.streaming import ImageStream, Sample
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class HuggingFaceStream(ImageStream):
     Raises:
         ValueError: If there is no such split, no (such) image column, or no row.
         FileNotFoundError: If the name is neither a data set on the hub nor a local folder.
+        ConnectionError: If the hub is out of reach.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class HuggingFaceStream(ImageStream):
     ) -> None:
         import datasets
 
-        builder = datasets.load_dataset_builder(name, subset, revision=revision)
+        with hub_in_words(name):
+            builder = datasets.load_dataset_builder(name, subset, revision=revision)
         try:
             rows = builder.as_streaming_dataset(split=split)
         except ValueError as error:

@@ -162,7 +162,7 @@ class UnlabeledImages(LightningDataModule):
             raise ValueError(
                 "data.views is null: every epoch draws new crops, of which there is no end to cache; set data.views to "
                 "the number of fixed crops per image, such as 4, or train without a cache on sampled shifts "
-                "(model.shifts_per_step)"
+                "(model.target SampledShifts)"
             )
         return self.views * len(self._training)
 

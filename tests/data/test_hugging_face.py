@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from srt_distill.data import HuggingFaceImages
+from srt_distill.data.streaming_hugging_face import HuggingFaceStream
 from tests.data.pictures import picture
 
 
@@ -163,3 +164,16 @@ def test_without_a_home_folder_none_is_made_up(rows, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no home folder .*set HOME, or HF_HOME"):
         HuggingFaceImages("tables")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", [HuggingFaceImages, HuggingFaceStream])
+def test_a_hub_out_of_reach_is_said_with_the_ways_round(source, monkeypatch):
+    refused = type("ProxyError", (Exception,), {"__module__": "httpx"})
+
+    def fail(*_, **__):
+        raise refused("407 Proxy Authentication Required")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    monkeypatch.setattr(datasets, "load_dataset_builder", fail)
+    with pytest.raises(ConnectionError, match=r"someone/pictures .*out of reach \(407 .*local folder.*HTTPS_PROXY="):
+        source("someone/pictures")

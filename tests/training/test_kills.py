@@ -27,6 +27,7 @@ def train(folder: Path, backbone: Path, davis: Path, max_steps: int, num_workers
     from srt_distill.training.targets import SampledShifts
     from tests.training.distilling import distillation
 
+    os.setsid()  # a group of its own, with its loader processes
     torch.set_num_threads(1)
     model = distillation(backbone, target=SampledShifts(2), lr_scheduler=partial(ConstantLR, factor=1.0), seed=3)
     data = {"crop_size": (32, 48), "margin": 1, "batch_size": 2, "num_workers": num_workers, "held_out": 2, "patch": 8}
@@ -49,7 +50,7 @@ def stop_again_and_again(start, folder: Path, signals: list[int]) -> int:
             time.sleep(0.001)
         if number is not None:
             time.sleep(chance.random() * 0.05)
-            os.kill(process.pid, number)
+            (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
         process.join(120)
         stopped += process.exitcode != 0
         assert process.exitcode in {0, -signal.SIGKILL, 128 + signal.SIGTERM, 128 + signal.SIGINT}
