@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from srt_distill.backbone import (
     add_adapters,
@@ -22,7 +22,10 @@ from srt_distill.backbone import (
     require_finite,
     save_backbone,
 )
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions
+from srt_distill.ensemble.baselines import InterpolatedFeatures, Interpolation
+from srt_distill.extractor import Extractor
 from srt_distill.files import TIMM_FOLDER, replaced_file, replaced_folder
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -249,6 +252,34 @@ def declared_readout(name: str | Path) -> Readout:
             "version of srt-distill that wrote it"
         )
     return readout
+
+
+@dataclass(frozen=True)
+class ThroughReadout:
+    """Features read through a student's declared readout: maps of tokens are smoothed, prefix tokens stay.
+
+    Attributes:
+        extract: What gives the maps.
+        layers: Specs of its layers.
+        readout: How they are read.
+    """
+
+    extract: Extractor
+    layers: tuple[int | str, ...]
+    readout: Interpolation
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return maps (B, C, h, w), one per layer."""
+        maps: list[Tensor] = []
+
+        def keep(images: Tensor) -> tuple[Tensor, ...]:
+            maps.extend(self.extract(images))
+            return tuple(maps[index] for index in dense)
+
+        dense = [index for index, spec in enumerate(self.layers) if parse_layer(spec).facet != "prefix"]
+        for index, smoothed in zip(dense, InterpolatedFeatures(keep, self.readout)(images), strict=True):
+            maps[index] = smoothed
+        return tuple(maps)
 
 
 def open_backbone(options: BackboneOptions) -> nn.Module:

@@ -33,7 +33,7 @@ from srt_distill.ensemble.baselines import (
 from srt_distill.ensemble.options import SRTOptions
 from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
-from srt_distill.runs import open_backbone
+from srt_distill.runs import Readout, ThroughReadout, declared_readout, open_backbone
 from srt_distill.tasks import Candidate
 
 TEACHER, STUDENT = "teacher", "student"
@@ -59,17 +59,20 @@ class Model:
         features: Which features are judged where a task does not name layers.
         execution: How it is run.
         info: Its description.
+        readout: How its maps are read, as its run or export declares.
     """
 
     module: nn.Module
     features: FeatureOptions
     execution: ExecutionOptions
     info: BackboneInfo
+    readout: Readout = "none"
 
     def read(self, layers: Sequence[int | str], norm: bool) -> Extractor:
-        """Read the single pass at some layers."""
+        """Read the single pass at some layers, through the readout."""
         extract = FeatureExtractor(self.module, tuple(layers), norm=norm)
-        return run_with(extract, self.execution.precision, self.execution.attention)
+        run = run_with(extract, self.execution.precision, self.execution.attention)
+        return run if self.readout == "none" else ThroughReadout(run, tuple(layers), self.readout)
 
     def candidate(
         self,
@@ -88,13 +91,14 @@ class Model:
         """
         execution = {"precision": self.execution.precision, "attention": self.execution.attention}
         identity = {"architecture": self.info.name, "weights": hash_weights(self.module)}
+        read = {} if self.readout == "none" else {"readout": self.readout}
         return Candidate(
             name=name,
             extract=wrap(self.read((self.features.layer,), self.features.norm)),
             normalization=backbone_normalization(self.module),
             passes=passes,
             num_parameters=self.info.num_parameters,
-            fingerprint={**identity, **asdict(self.features), **execution, **details},
+            fingerprint={**identity, **read, **asdict(self.features), **execution, **details},
             device=next(self.module.parameters()).device,
             read=lambda layers, norm: wrap(self.read(layers, norm)),
             classify=classifier(self.module),
@@ -110,16 +114,19 @@ def load_model(options: BackboneOptions, features: FeatureOptions, execution: Ex
     """
     require_maps([features.layer])
     device = choose_device(execution.device)
-    return prepare_model(open_backbone(options), features, replace(execution, device=str(device)))
+    readout = declared_readout(options.name)
+    return prepare_model(open_backbone(options), features, replace(execution, device=str(device)), readout)
 
 
-def prepare_model(module: nn.Module, features: FeatureOptions, execution: ExecutionOptions) -> Model:
+def prepare_model(
+    module: nn.Module, features: FeatureOptions, execution: ExecutionOptions, readout: Readout = "none"
+) -> Model:
     """Make a backbone at hand ready for judging: on its device, compiled if asked."""
     module = module.to(choose_device(execution.device))
     if execution.compile:
         compile_blocks(module)
     FeatureExtractor(module, (features.layer,), norm=features.norm)  # refuses a layer that the model lacks
-    return Model(module, features, execution, describe_backbone(module))
+    return Model(module, features, execution, describe_backbone(module), readout)
 
 
 def single_pass(name: str, model: Model) -> Candidate:
@@ -262,7 +269,8 @@ def open_candidates(
 ) -> Lineup:
     """Line up teacher, teacher under SRT, baselines over it, and students, each under its own normalisation.
 
-    Interpolation costs no pass, so that each student gets a row with its features smoothed too.
+    Interpolation costs no pass, so that each student gets a row with its features smoothed too, unless it declares a
+    readout of its own, through which it is read.
 
     Args:
         teacher: The original.
@@ -288,7 +296,7 @@ def open_candidates(
         *(baseline_over(original, baseline, srt, token_stride) for baseline in baselines),
     ]
     for name, model in adapted.items():
-        smooth = [baseline_over(model, baseline, srt) for baseline in smoothings]
+        smooth = [baseline_over(model, b, srt) for b in smoothings if model.readout == "none"]
         candidates += [replace(found, name=f"{name}, {found.name}") for found in smooth]
         candidates.append(single_pass(name, model))
     return Lineup(tuple(candidates), TEACHER, srt.name)

@@ -6,6 +6,7 @@ Shape legend: B images, C channels, h w tokens.
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from srt_distill.backbone import FeatureExtractor, describe_backbone, hash_weights
+from srt_distill.backbone import describe_backbone, hash_weights
 from srt_distill.extractor import Extractor
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.task import Task
@@ -162,8 +163,8 @@ def open_student(module: SRTDistillation) -> Candidate:
     dense = dense_layers(layers)
     judged = replace(reading, layers=(layers[dense[-1]] if dense else -1,), unit_tokens=False)
 
-    def read(layers: tuple[int | str, ...], norm: bool) -> Extractor:
-        return FeatureExtractor(module.student, layers, norm=norm)
+    def read(layers: Sequence[int | str], norm: bool) -> Extractor:
+        return replace(judged, layers=tuple(layers), norm=norm).student(module.student)
 
     return Candidate(
         "student",

@@ -12,7 +12,7 @@ from srt_distill.backbone.execution import AttentionKernel, run_with
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.baselines import InterpolatedFeatures
 from srt_distill.extractor import Extractor, UnitTokens
-from srt_distill.runs import Readout
+from srt_distill.runs import Readout, ThroughReadout
 from srt_distill.training.held_out_scores import FrozenTeacher
 from srt_distill.training.settings import TargetSRTOptions
 
@@ -57,4 +57,4 @@ class FeatureReading:
         return UnitTokens(extract) if self.unit_tokens else extract
 
     def _through_readout(self, extract: Extractor) -> Extractor:
-        return extract if self.readout == "none" else InterpolatedFeatures(extract, self.readout)
+        return extract if self.readout == "none" else ThroughReadout(extract, self.layers, self.readout)

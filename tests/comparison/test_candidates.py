@@ -1,6 +1,7 @@
 """Candidates that are made of models and options, by function and through the commands."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -121,8 +122,6 @@ def test_a_lineup_has_baselines_between_srt_and_student(tiny_folder):
 
 
 def test_a_student_of_another_mean_and_std_keeps_its_own(tiny_folder, tmp_path):
-    import shutil
-
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     config["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
@@ -174,3 +173,20 @@ def test_a_compiled_backbone_scores_as_the_plain_one(tiny_folder, tiny_davis, tm
     plain = evaluate(tiny_folder, tiny_davis, tmp_path / "plain")
     compiled = evaluate(tiny_folder, tiny_davis, tmp_path / "compiled", "--compile", "true")
     assert compiled["scores"]["J&F-Mean"] == pytest.approx(plain["scores"]["J&F-Mean"], abs=0.01)
+
+
+def test_a_student_is_read_as_its_export_declares(tiny_folder, tmp_path):
+    declaring = tmp_path / "student"
+    shutil.copytree(tiny_folder, declaring)
+    (declaring / "parity.json").write_text(json.dumps({"readout": "bilinear"}))
+    teacher, student = BackboneOptions(f"local-dir:{tiny_folder}"), BackboneOptions(str(declaring))
+    lineup = open_candidates(teacher, {"student": student}, srt=SRTOptions(1), baselines=["bilinear"])
+    rows = {candidate.name: candidate for candidate in lineup.candidates}
+    assert list(rows) == ["teacher", "SRT d=1", "bilinear features", "student"]  # not smoothed twice
+    images = torch.randint(0, 256, (1, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    smoothed, student = rows["bilinear features"], rows["student"]
+    torch.testing.assert_close(student.maps(images), smoothed.maps(images))
+    assert student.fingerprint["readout"] == "bilinear" and "readout" not in rows["teacher"].fingerprint
+    tokens, prefix = student.maps_at(images, (-1, "-1:prefix"))
+    torch.testing.assert_close(tokens, smoothed.maps(images)[-1])
+    torch.testing.assert_close(prefix, rows["teacher"].maps_at(images, ("-1:prefix",))[0])
