@@ -1,40 +1,54 @@
 """srt_distill: adapt a Vision Transformer to unlabeled images by distilling the Stochastic Resonance Transformer.
 
-The public names, each loaded when it is first used, so that importing the package costs nothing.
+The public names, each loaded when it is first used, so that importing the package costs nothing. The commands do what
+`fit`, `distill_rounds`, `export_student`, `evaluate` and `compare` do.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srt_distill.backbone import FeatureExtractor, load_backbone
+    from srt_distill.backbone import BackboneOptions, FeatureExtractor, FeatureOptions, load_backbone
+    from srt_distill.comparison import compare, evaluate, open_candidate, open_candidates
     from srt_distill.data import UnlabeledImages
     from srt_distill.ensemble import StochasticResonance
+    from srt_distill.ensemble.options import SRTOptions
     from srt_distill.exporting import export_student
     from srt_distill.runs import load_run
-    from srt_distill.tasks.davis.evaluation import evaluate_davis
     from srt_distill.training.distillation import SRTDistillation
+    from srt_distill.training.fit import fit
+    from srt_distill.training.rounds import distill_rounds
 
 __all__ = [
+    "BackboneOptions",
     "FeatureExtractor",
+    "FeatureOptions",
     "SRTDistillation",
+    "SRTOptions",
     "StochasticResonance",
     "UnlabeledImages",
-    "evaluate_davis",
+    "compare",
+    "distill_rounds",
+    "evaluate",
     "export_student",
+    "fit",
     "load_backbone",
     "load_run",
+    "open_candidate",
+    "open_candidates",
 ]
 
 _HOMES = {
-    "FeatureExtractor": "backbone",
-    "SRTDistillation": "training.distillation",
-    "StochasticResonance": "ensemble",
-    "UnlabeledImages": "data",
-    "evaluate_davis": "tasks.davis.evaluation",
-    "export_student": "exporting",
-    "load_backbone": "backbone",
-    "load_run": "runs",
+    "backbone": ("BackboneOptions", "FeatureExtractor", "FeatureOptions", "load_backbone"),
+    "comparison": ("compare", "evaluate", "open_candidate", "open_candidates"),
+    "data": ("UnlabeledImages",),
+    "ensemble": ("StochasticResonance",),
+    "ensemble.options": ("SRTOptions",),
+    "exporting": ("export_student",),
+    "runs": ("load_run",),
+    "training.distillation": ("SRTDistillation",),
+    "training.fit": ("fit",),
+    "training.rounds": ("distill_rounds",),
 }
 
 
@@ -47,9 +61,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("srt-distill")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'srt_distill' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"srt_distill.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"srt_distill.{home}"), name)
+    raise AttributeError(f"module 'srt_distill' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ def test_every_public_name_is_there():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_the_known():
-    with pytest.raises(AttributeError, match="no attribute 'Distiller'; it has FeatureExtractor"):
+    with pytest.raises(AttributeError, match="no attribute 'Distiller'; it has BackboneOptions"):
         srt_distill.Distiller  # noqa: B018
 
 
