@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from srt_distill import data
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.parsing import USAGE_ERROR, expand, expand_paths
 from srt_distill.data import UnlabeledImages
@@ -45,6 +46,9 @@ SHOWN = (
 )
 """Options that the short help shows."""
 
+SOURCES = [name for name in data.__all__ if name not in ("ImageSource", "UnlabeledImages")]
+"""What `data.source` may be by a short name."""
+
 ENDS = ("max_epochs", "max_time")
 """Given without `max_steps`, they take the place of the default recipe's number of steps."""
 
@@ -60,6 +64,7 @@ class BriefParser(ArgumentParser):
         wrong = [word for word in message.replace("'", " ").split() if word.startswith("--")]
         near = [name for word in wrong for name in difflib.get_close_matches(word.partition("=")[0], known, n=2)]
         hint = f"\nnearest: {', '.join(dict.fromkeys(near))}" if near else ""
+        hint += f"\nsources: {', '.join(SOURCES)}" if '"data.source"' in message else ""
         print(f"{self.prog}: {message.strip()}{hint}\n(see --help)", file=sys.stderr)
         raise SystemExit(USAGE_ERROR)
 

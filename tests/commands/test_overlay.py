@@ -34,3 +34,12 @@ def test_missing_masks_are_counted_and_named(tiny_davis, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "2 masks are missing" in said and "00002.png" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_only_the_masks_that_are_drawn_are_asked_for(tiny_davis, tmp_path):
+    root = tmp_path / "davis"
+    shutil.copytree(tiny_davis / "JPEGImages" / "480p" / "cats", root / "JPEGImages" / "480p" / "cats")
+    masks = tiny_davis / "Annotations" / "480p"
+    assert main([*words(root, f"{{mine: {masks}}}", tmp_path / "out"), "--ground_truth", "false"]) == 0
+    assert (tmp_path / "out" / "cats.png").is_file()
+    assert main(words(root, f"{{mine: {masks}}}", tmp_path / "other")) == 1

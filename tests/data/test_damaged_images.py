@@ -18,6 +18,31 @@ from srt_distill.visualization import Column, visualize
 from tests.data.pictures import picture
 
 MODES = ("RGB", "L", "P", "1", "RGBA", "I;16", "F")
+STARTS = [
+    *(b"", b"8BPS\0\1", b"\x12\xaf\x04\0", b"\xb1\x68\xde\x3a", b"/* XPM */", b"\0\0\0\x14\0\0\0\x01", b"\0\0\2\0\1\0"),
+    *(
+        b"SIMPLE  =",
+        b"\xd7\xcd\xc6\x9a",
+        b"qoif",
+        b"PIXAR\0",
+        b"\x1c\x01",
+        b"FTEX",
+        b"VTF\0",
+        b"\x59\xa6\x6a\x95",
+        b"PCD_",
+    ),
+    *(
+        b"\x89HDF\r\n\x1a\n",
+        b"GRIB",
+        b"BUFR",
+        b"MCIDAS",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        b"\x8aMNG\r\n\x1a\n",
+        b"#define a_width 9",
+    ),
+]
+"""How files begin of formats that Pillow reads and does not write: Photoshop, FLI, PCX of many pages, XPM, more."""
+
 SECONDS = 5  # for one file of a few kilobytes, on a machine that does other things too
 MEBIBYTES = 1400  # a header may claim `MAX_PIXELS`, in 4 bytes each
 
@@ -120,10 +145,10 @@ def test_any_damage(tmp_path, data):
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=300))
-def test_any_bytes_are_unreadable_under_any_ending(tmp_path, content):
+@given(content=st.binary(max_size=300), start=st.sampled_from(STARTS))
+def test_any_bytes_are_unreadable_under_any_ending(tmp_path, content, start):
     for ending in ("png", "jpg", "tif", "webp", "tga", "gif"):
-        read_all(tmp_path, {f"a.{ending}": content})
+        read_all(tmp_path, {f"a.{ending}": start + content})
 
 
 def test_a_folder_of_damaged_files_costs_themselves(tmp_path):

@@ -332,9 +332,20 @@ def fuzzed(tmp_path_factory) -> list[tuple[str, bytes]]:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_video_is_read_or_named(fuzzed, tmp_path, data):
     """Bytes changed, cut out, doubled, or cut off: every frame is read or refused by an `OSError` with a name."""
+    damage_and_read(fuzzed, tmp_path, data)
+
+
+@pytest.mark.slow
+@given(st.data())
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_thousand_damaged_videos(fuzzed, tmp_path, data):
+    damage_and_read(fuzzed, tmp_path, data)
+
+
+def damage_and_read(fuzzed, tmp_path, data):
     name, content = data.draw(st.sampled_from(fuzzed))
     damaged = bytearray(content)
     for _ in range(data.draw(st.integers(1, 4))):

@@ -28,6 +28,7 @@ def train(folder: Path, backbone: Path, davis: Path, max_steps: int, num_workers
     from tests.training.distilling import distillation
 
     os.setsid()  # a group of its own, with its loader processes
+    multiprocessing.set_start_method("fork", force=True)  # of those: as where a command is called
     torch.set_num_threads(1)
     model = distillation(backbone, target=SampledShifts(2), lr_scheduler=partial(ConstantLR, factor=1.0), seed=3)
     data = {"crop_size": (32, 48), "margin": 1, "batch_size": 2, "num_workers": num_workers, "held_out": 2, "patch": 8}

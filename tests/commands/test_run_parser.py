@@ -1,0 +1,84 @@
+"""The command line of a run: recipe, config and words, short forms, the seed, the run folder, and its short help."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from srt_distill.commands.fit import FitParser, one_round
+from srt_distill.training.configs import DEFAULT, find_config
+
+BASE = ["--backbone", "vit_tiny_patch16_224", "--data.source", "ImageFolder", "--data.source.root", "photos"]
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return FitParser()
+
+
+def test_the_recipe_comes_first_then_the_config_then_the_words(parser, tmp_path):
+    recipe = yaml.safe_load(find_config(DEFAULT).read_text())
+    plain = parser.read(BASE)
+    assert plain.trainer.max_steps == recipe["trainer"]["max_steps"]
+    assert plain.model.srt.interpolation == recipe["model"]["srt"]["interpolation"]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"trainer": {"max_steps": 7}, "data": {"batch_size": 3}}))
+    config = parser.read([*BASE, "--config", str(file), "--data.batch_size", "5"])
+    assert (config.trainer.max_steps, config.data.batch_size) == (7, 5)
+    assert config.model.srt.interpolation == plain.model.srt.interpolation
+
+
+def test_short_forms(parser):
+    config = parser.read([*BASE, "--model.srt", "2", "--model.trainable=norm", "--crop_size", "[32, 48]"])
+    assert (config.model.backbone.name, config.model.srt.radius) == ("vit_tiny_patch16_224", 2)
+    assert (config.model.trainable.part, list(config.data.crop_size)) == ("norm", [32, 48])
+
+
+@pytest.mark.parametrize("words", [["--trainer.max_epochs", "3"], ["--trainer.max_time=00:01:00:00"]])
+def test_another_end_takes_the_place_of_the_recipes_steps(parser, words):
+    assert parser.read([*BASE, *words]).trainer.max_steps == -1
+    assert parser.read([*BASE, *words, "--trainer.max_steps", "9"]).trainer.max_steps == 9
+
+
+def test_one_seed_is_that_of_crops_and_shifts_and_of_every_round(parser):
+    config = parser.read([*BASE, "--seed_everything", "5", "--rounds", "2"])
+    assert (config.model.seed, config.data.seed) == (5, 5)
+    second = one_round(config, Path("runs/round-2"))
+    assert (second.rounds, second.trainer.default_root_dir, config.rounds) == (1, "runs/round-2", 2)
+
+
+def test_the_run_folder_may_be_in_the_home_folder_and_no_address(parser, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = parser.read([*BASE[:-1], "~/photos", "--trainer.default_root_dir=~/runs/mine"])
+    assert config.trainer.default_root_dir == "/home/me/runs/mine"
+    assert config.data.source.init_args.root == "/home/me/photos"
+    with pytest.raises(ValueError, match=r"--trainer\.default_root_dir s3:/+bucket/mine is an address"):
+        parser.read([*BASE, "--trainer.default_root_dir", "s3://bucket/mine"])
+
+
+def test_names_made_of_digits_are_names(parser):
+    words = ["--backbone", "1e10", *BASE[2:-1], "2017", "--trainer.default_root_dir", "0012"]
+    config = parser.read(words)
+    assert (config.model.backbone.name, config.data.source.init_args.root) == ("1e10", "2017")
+    assert config.trainer.default_root_dir == "0012"
+
+
+def test_a_typo_names_the_nearest_option_in_a_few_lines(parser, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser.read([*BASE, "--model.srt.radios", "3"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "--model.srt.radius" in said and said.count("\n") < 6
+
+
+def test_an_unknown_source_names_those_there_are(parser, capsys):
+    with pytest.raises(SystemExit):
+        parser.read([*BASE[:2], "--data.source", "ImageFoldr"])
+    assert "ImageFolder" in capsys.readouterr().err
+
+
+def test_the_short_help_fits_a_screen_or_two(parser, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser.read(["--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and said.count("\n") < 100
+    assert all(name in said for name in ("--model.backbone.name", "--data.source", "--trainer.max_steps", "--resume"))
