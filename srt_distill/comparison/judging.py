@@ -9,6 +9,7 @@ whole.
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from srt_distill.tasks import Candidate, Item, Outcome, Task
 
 OUTCOME_FILE = "outcome.json"
 PREPARED_FILE = "prepared.safetensors"
+SECONDS_BETWEEN_LINES = 30
+"""Of progress, where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def judge_items(task: Task, candidate: Candidate, items: Sequence[Item], folder:
     judged: dict[str, tuple[Outcome, float]] = {}
     prepared: dict[str, Tensor] | None = None
     total = sum(item.num_images for item in items)
-    with tqdm(total=total, unit="image", disable=not progress, desc=f"{task.info.name}: {candidate.name}") as bar:
+    shown = {"disable": not progress, "mininterval": 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES}
+    with tqdm(total=total, unit="image", desc=f"{task.info.name}: {candidate.name}", **shown) as bar:
         seen = 0
         for item in items:
             place = folder / item.name
