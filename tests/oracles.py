@@ -443,7 +443,7 @@ def knn_class_by_votes(similarities, labels, k, temperature, own=None):
 
 
 def token_cut_literally(features, threshold=0.2, weak_edge=1e-5):
-    """TokenCut as its script goes about it: (C, h, w) -> eigenvector (N,) by dense eigh, foreground (h, w) by a walk."""
+    """TokenCut as its script has it: (C, h, w) -> eigenvector (N,) by dense eigh, foreground (h, w) by a walk."""
     from scipy.linalg import eigh
 
     _, height, width = features.shape

@@ -1,10 +1,10 @@
 """SRT, its distillation and the export work with nearly every timm backbone; the rest is refused with a reason.
 
 Claim:    over 250 timm names pass (of some 425 that are listed), of vision transformers, hierarchical networks and CNNs
-Command:  python recipes/breadth.py [--only 'vit_small*']
+Command:  python recipes/benchmarks/breadth.py [--only 'vit_small*']
 Takes:    2 to 8 seconds a name on a busy CPU core; no network, no data
-Writes:   results.jsonl (one line a name) and README.md (one line a family) in recipes/results/breadth; names that are
-          there already are skipped, those that failed are tried again
+Writes:   results.jsonl (one line per name) and README.md (one line per family) in recipes/results/benchmarks/breadth;
+          names that are there already are skipped, those that failed are tried again
 
 For every name of the families in breadth_families.py a randomly initialised model is built, made small in depth and
 width; what is its own (positions, prefix tokens, stages, norms, patch side) stays. It goes through:
@@ -38,15 +38,18 @@ import torch
 import torch.nn.functional as F
 from breadth_families import family_of, names_in_turns
 from breadth_table import format_table
+from measuring import RESULTS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import BackboneInfo, FeatureExtractor, build_backbone, describe_backbone, save_backbone
+from srt_distill.backbone.options import BackboneOptions
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.shifts import grid_shifts
 from srt_distill.extractor import Extractor
 from srt_distill.files import write_file
 from srt_distill.training.distillation import SRTDistillation
+from srt_distill.training.settings import TargetSRTOptions
 
 RADIUS = 1
 STEPS = 20
@@ -65,7 +68,7 @@ def make_images(num: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def choose_layers(info: BackboneInfo) -> tuple[int, ...]:
-    """A first, a middle and the last layer, of those whose cells are larger than the shift."""
+    """Choose a first, a middle and the last layer, of those whose cells are larger than the shift."""
     usable = [layer for layer, stride in enumerate(info.strides) if stride > RADIUS]
     return tuple(sorted({usable[0], usable[len(usable) // 2], usable[-1]}))
 
@@ -113,7 +116,7 @@ def drift(single: tuple[Tensor, ...], ours: tuple[Tensor, ...]) -> float:
 def check_features(
     model: nn.Module, info: BackboneInfo, layers: tuple[int, ...], size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Extraction and the laws of SRT; returns the errors found, raises RuntimeError where a law does not hold."""
+    """Try extraction and the laws of SRT; return the errors found, raise RuntimeError where a law does not hold."""
     images = (make_images(2, *size) / 255 - 0.5) * 4
     extract = FeatureExtractor(model, layers)
     single = extract(images)
@@ -156,11 +159,9 @@ def distil(
 ) -> tuple[nn.Module, list[float]]:
     """Twenty steps on one batch; returns the student and the loss of every step."""
     module = SRTDistillation(
-        f"local-dir:{folder}",
+        BackboneOptions(f"local-dir:{folder}"),
         layers=layers,
-        shift_radius=RADIUS,
-        margin=RADIUS,
-        views_per_batch=9,
+        srt=TargetSRTOptions(radius=RADIUS, views_per_batch=9),
         optimizer=partial(torch.optim.AdamW, lr=learning_rate, weight_decay=0.0),
     )
     record = LossRecord()
@@ -245,7 +246,7 @@ def main() -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path(__file__).parent / "results" / "breadth",
+        default=RESULTS / "breadth",
         help="folder of results.jsonl and README.md",
     )
     options = parser.parse_args()

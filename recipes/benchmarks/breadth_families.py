@@ -1,4 +1,4 @@
-"""Which timm names recipes/breadth.py takes, family by family, and what makes each family small.
+"""Which timm names recipes/benchmarks/breadth.py takes, family by family, and what makes each family small.
 
 Shape legend: none.
 """
@@ -79,12 +79,12 @@ RELEASES = {
 
 
 def family_of(name: str) -> Family | None:
-    """The family a timm name counts for, if any."""
+    """Find the family a timm name counts for, if any."""
     return next((f for f in FAMILIES if any(fnmatch.fnmatch(name, pattern) for pattern in f.patterns)), None)
 
 
 def release_names(pattern: str) -> set[str]:
-    """The architectures among timm's weights `<architecture>.<tag>` that fit a pattern."""
+    """List the architectures among timm's weights `<architecture>.<tag>` that fit a pattern."""
     return {name.partition(".")[0] for name in timm.list_models(pattern, pretrained=True)}
 
 

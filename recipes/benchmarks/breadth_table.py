@@ -1,4 +1,4 @@
-"""The page that recipes/breadth.py writes: one line a family, then what was refused and what failed.
+"""The page that recipes/benchmarks/breadth.py writes: one line a family, then what was refused and what failed.
 
 Shape legend: none.
 """
@@ -12,7 +12,7 @@ from breadth_families import FAMILIES, RELEASES, release_names
 
 
 def format_line(title: str, rows: list[dict[str, Any]]) -> str:
-    """A family's line of the table."""
+    """Write a family's line of the table."""
     good = [row for row in rows if row["status"] == "pass"]
     cells = [title, str(len(good)), str(len(rows)), "", "", "", "", f"`{min(row['name'] for row in rows)}`"]
     if good:
@@ -25,16 +25,16 @@ def format_line(title: str, rows: list[dict[str, Any]]) -> str:
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """The Markdown page: one line a family, then what was refused and what failed."""
+    """Write the Markdown page: one line per family, then what was refused and what failed."""
     num_passed = sum(row["status"] == "pass" for row in rows)
     lines = [
         f"# {num_passed} of {len(rows)} timm names pass",
         "",
-        f"Made by `python recipes/breadth.py` (its docstring says what a name goes through; timm {timm.__version__}, "
-        f"torch {torch.__version__}, CPU). Models are randomly initialised and made small; results.jsonl has a line a "
-        "name. Any size: the others take only the image size that they are built for. Error to oracle: the largest. "
-        "Loss: after 20 steps, as a share of the first; the median. Lines in italics count names of the lines above "
-        "that weights were released for, as `vit_small_patch16_224.dino` says.",
+        "Made by `python recipes/benchmarks/breadth.py` (its docstring says what a name goes through; timm "
+        f"{timm.__version__}, torch {torch.__version__}, CPU). Models are randomly initialised and made small; "
+        "results.jsonl has a line per name. Any size: the others take only the image size that they are built for. "
+        "Error to oracle: the largest. Loss: after 20 steps, as a share of the first; the median. Lines in italics "
+        "count names of the lines above that weights were released for, as `vit_small_patch16_224.dino` says.",
         "",
         "| family | pass | of | any size | strides | error to oracle | loss | for example |",
         "|---|---|---|---|---|---|---|---|",

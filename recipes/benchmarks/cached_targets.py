@@ -1,7 +1,7 @@
 """What a training step costs with cached targets, with sampled shifts and with the full grid.
 
 Claim:    with cached targets a step costs the student alone; the full grid costs many times that
-Source:   paper, Eq. 6; the FLOPs of a step are 3 passes for the student, forward and backward, and one a shift
+Source:   paper, Eq. 6; the FLOPs of a step are 3 passes for the student, forward and backward, and one per shift
 Command:  python recipes/benchmarks/cached_targets.py
 Takes:    about 1 minute on 2 CPU cores (the demo's backbone, batches of 4 crops of 96x96, d = 3)
 
@@ -20,12 +20,12 @@ import torch
 from measuring import RESULTS, write_table
 from torch import Tensor, nn
 
-from srt_distill.backbone import FeatureExtractor, describe_backbone, load_backbone
+from srt_distill.backbone import FeatureExtractor, backbone_normalization, describe_backbone, load_backbone
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.latency import time_pairs
 from srt_distill.training.losses import feature_distance
 from srt_distill.training.target_cache import CacheLayout, TargetCache, fill_shards, prepare_folder
-from srt_distill.training.targets import OnlineTarget
+from srt_distill.training.targets import AllShifts, SampledShifts
 
 BACKBONE = Path(__file__).resolve().parents[2] / "checkpoints" / "demo"
 Batches = list[Tensor]  # uint8 crops (B, 3, H + 2m, W + 2m)
@@ -101,10 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     student, teacher = (load_backbone(options.backbone).eval().to(device) for _ in range(2))
     teacher.requires_grad_(False)
     info = describe_backbone(teacher)
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (info.mean, info.std))
-
-    def normalize(crops: Tensor) -> Tensor:
-        return (crops / 255 - mean) / std
+    normalize = backbone_normalization(teacher)
 
     side = options.crop + 2 * options.radius
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     srt = StochasticResonance(
         FeatureExtractor(teacher), options.radius, views_per_batch=options.shifts_per_step, margin=options.radius
     )
-    full, sampled = OnlineTarget(srt), OnlineTarget(srt, options.shifts_per_step)
+    full, sampled = AllShifts(), SampledShifts(options.shifts_per_step)
     with tempfile.TemporaryDirectory() as folder:
         with torch.no_grad():
             cache = fill_cache(Path(folder), batches, lambda crops: srt(normalize(crops)))
@@ -128,8 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
         k = options.shifts_per_step
         ways = {
             "cached targets": (0, step(lambda crops, images, number: cache(crops))),
-            f"{k} sampled shifts": (k, step(lambda crops, images, number: sampled(images, number))),
-            "full grid": (len(srt.shifts), step(lambda crops, images, number: full(images, number))),
+            f"{k} sampled shifts": (k, step(lambda crops, images, number: sampled(crops, images, srt, (0, number)))),
+            "full grid": (len(srt.shifts), step(lambda crops, images, number: full(crops, images, srt, (0, number)))),
         }
         rows = [["student alone (target in memory)", "0", "", "1"]]
         for name, (passes, way) in ways.items():
@@ -141,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     claim = f"""Time of a training step ({info.name}, batch of {batch} crops of {side}x{side}, shift radius
 {options.radius}) by where its target comes from, each timed in turns with the step of the student alone; medians over
 up to {options.pairs} pairs, with their intervals."""
-    header = ["target", "teacher passes a step", "step", "over the student alone"]
+    header = ["target", "teacher passes per step", "step", "over the student alone"]
     write_table(options.output, "cached_targets", claim, device, header, rows)
 
 

@@ -6,8 +6,7 @@ Source:   DINO (Caron et al., 2021), eval_video_segmentation; the baseline is wr
           one batched product, exp, times the window, the k-th largest as threshold, renormalised, one product with the
           labels. Its window mask is made once and not timed, as there. A second baseline does the same with queries
           along rows, where a top-k is quicker than down the columns: what a careful reader would change first.
-Command:  python recipes/benchmarks/label_propagation.py --data ../shared/data/DAVIS
-              --weights ../shared/data/weights/deit_tiny_patch16_224.safetensors
+Command:  python recipes/benchmarks/label_propagation.py --data DAVIS --weights deit_tiny_patch16_224.safetensors
 Takes:    about 4 minutes on 2 CPU cores; without --data and --weights on smooth random features, about 3
 
 Features come from real frames through `--backbone` (patch 8 grid: the same backbone on frames of twice the size), or
@@ -25,17 +24,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from measuring import RESULTS, measure_peak, speed_up, write_table
-from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 from torch import Tensor
 
 from srt_distill.backbone import FeatureExtractor, load_backbone
 from srt_distill.latency import time_pairs
-from srt_distill.tasks.davis.label_propagation import LabelPropagator, harden_labels, propagate_labels, shrink_mask
-from srt_distill.tasks.davis.videos import open_video, prepare_frame, read_frame, read_mask
+from srt_distill.tasks.davis.label_propagation import (
+    LabelPropagator,
+    PropagationOptions,
+    harden_labels,
+    propagate_labels,
+    shrink_mask,
+)
+from srt_distill.tasks.davis.task import DINO
+from srt_distill.tasks.davis.videos import open_video, read_frame, read_mask, resize_frame
 
 CPU = torch.device("cpu")
-RADIUS, TOP_K, TEMPERATURE = 12, 5, 0.1
-NUM_PREVIOUS = 7  # context frames besides the first
+PROTOCOL = PropagationOptions()
+RADIUS = PROTOCOL.window_radius or 12  # of the window in tokens
 TIE = 1e-5  # labels stretched to [0, 1] whose two largest are nearer than this are equal but for rounding
 
 
@@ -69,10 +74,10 @@ def real_clip(
     pixels = size[0] * patch, size[1] * patch
     with torch.inference_mode():
         features = [
-            extract(prepare_frame(read_frame(path), pixels, DAVIS_MEAN, DAVIS_STD)[None])[-1][0]
-            for path in video.frames[:num_frames]
+            extract(DINO(resize_frame(read_frame(path), pixels)[None]))[-1][0] for path in video.frames[:num_frames]
         ]
-    return Clip(features, shrink_mask(read_mask(video.masks[0]), video.num_objects + 1, size))
+    mask = read_mask(video.masks[0])
+    return Clip(features, shrink_mask(mask, int(mask.max()) + 1, size))
 
 
 def make_window(height: int, width: int, num_context: int) -> Tensor:
@@ -100,12 +105,14 @@ def propagate_densely(query: Tensor, context: Tensor, labels: Tensor, window: Te
     num_context, _, height, width = context.shape
     queries = F.normalize(query.flatten(1).T, dim=1)
     keys = F.normalize(context.flatten(2), dim=1)
-    affinity = torch.exp(torch.bmm(queries.repeat(num_context, 1, 1), keys) / TEMPERATURE)  # (N, queries, keys)
+    affinity = torch.exp(
+        torch.bmm(queries.repeat(num_context, 1, 1), keys) / PROTOCOL.temperature
+    )  # (N, queries, keys)
     affinity *= window[:num_context]
     known = labels.flatten(2).transpose(1, 2).flatten(0, 1)  # (N·keys, K)
     order, keys_dim = ((1, 0, 2), 1) if rows else ((0, 2, 1), 0)
     affinity = affinity.permute(order).reshape((height * width, -1) if rows else (-1, height * width))
-    kth = torch.topk(affinity, TOP_K, dim=keys_dim).values.amin(keys_dim, keepdim=True)
+    kth = torch.topk(affinity, PROTOCOL.top_k, dim=keys_dim).values.amin(keys_dim, keepdim=True)
     affinity[affinity < kth] = 0
     affinity = affinity / affinity.sum(keys_dim, keepdim=True)
     soft = (affinity @ known).T if rows else known.T @ affinity
@@ -118,11 +125,11 @@ def compare_masks(clip: Clip, window: Tensor, patch: int) -> tuple[int, int, int
     Returns:
         Pixels whose ids differ, those among them whose two best labels are no tie, and pixels in all.
     """
-    propagator = LabelPropagator(clip.features[0], clip.labels, num_context_frames=NUM_PREVIOUS, window_radius=RADIUS)
+    propagator = LabelPropagator(clip.features[0], clip.labels, PROTOCOL)
     soft = [clip.labels]
     different = not_tied = total = 0
     for t in range(1, len(clip.features)):
-        used = [0, *range(max(1, t - NUM_PREVIOUS), t)]
+        used = [0, *range(max(1, t - PROTOCOL.num_context_frames), t)]
         context = torch.stack([clip.features[i] for i in used])
         soft.append(propagate_densely(clip.features[t], context, torch.stack([soft[i] for i in used]), window))
         ours = harden_labels(propagator.step(clip.features[t]), patch)
@@ -147,7 +154,7 @@ def last_step(clip: Clip, way: str, window: Tensor | None = None) -> Callable[[]
     query, context = clip.features[-1], torch.stack(clip.features[:-1])
     labels = clip.labels.repeat(len(context), 1, 1, 1)
     if way == "ours":
-        return partial(propagate_labels, query, context, labels, RADIUS, TOP_K, TEMPERATURE)
+        return partial(propagate_labels, query, context, labels, PROTOCOL)
     height, width = query.shape[1:]
     window = make_window(height, width, len(context)) if window is None else window
     return partial(propagate_densely, query, context, labels, window, rows=way == "rows")

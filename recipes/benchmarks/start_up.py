@@ -65,7 +65,8 @@ def fit_one_step(images: Path, run_folder: Path, backbone: Path, held_out: str) 
     """`srt-distill fit` for one step."""
     options = {
         "--model.backbone": f"local-dir:{backbone}",
-        "--model.shifts_per_step": "4",
+        "--model.target": "SampledShifts",
+        "--model.target.num_shifts": "4",
         "--data.source": "ImageFolder",
         "--data.source.root": str(images),
         "--data.crop_size": "64",

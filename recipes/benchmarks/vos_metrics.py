@@ -6,7 +6,7 @@ Source:   davis2017-evaluation; the baseline is written from the definition: fra
           script dilates with OpenCV, which is no dependency here; of the ways at hand, scipy's distance transform is
           the baseline, scipy's `binary_dilation` takes longer, and a convolution by torch is the quickest: its row
           says what is left against an implementation that a straight reader would hardly write.
-Command:  python recipes/benchmarks/vos_metrics.py --data ../shared/data/DAVIS --masks ../shared/data/osvos_davis2017
+Command:  python recipes/benchmarks/vos_metrics.py --data DAVIS --masks FOLDER_OF_MASKS
 Takes:    about 2 minutes on 2 CPU cores; without --data and --masks on synthetic masks
 
 Real masks are those of a public method on 4 DAVIS sequences; they are repeated to make up 30.
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from measuring import RESULTS, seconds, speed_up, write_table
 from scipy.ndimage import binary_dilation, distance_transform_edt
-from srt_distill.tasks.davis.evaluation import score_davis
 
 from srt_distill.latency import time_pairs
+from srt_distill.tasks.davis.mask_files import score_masks
 from srt_distill.tasks.davis.region_and_boundary import boundary_tolerance
-from srt_distill.tasks.davis.sequence_scores import count_objects, score_frames, score_sequence
+from srt_distill.tasks.davis.sequence_scores import object_ids, score_frames, score_sequence
 from srt_distill.tasks.davis.videos import list_sequences, open_videos, read_mask
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def all_straight(pairs: list[Pair], dilate: Dilation = dilate_by_distance) -> li
     """J and F (object by object, frame by frame) of some sequences."""
     scores = []
     for target, predicted in pairs:
-        for k in range(1, count_objects(target[0]) + 1):
+        for k in object_ids(target[0]):
             values = [score_straight(*masks, dilate) for masks in zip(target == k, predicted == k, strict=True)]
             scores.append(([j for j, _ in values], [f for _, f in values]))
     return scores
@@ -135,7 +135,7 @@ def all_ours(pairs: list[Pair]) -> list[tuple[list[float], list[float]]]:
     """Compute the same numbers with the package."""
     scores = []
     for target, predicted in pairs:
-        j, f = score_frames(target, predicted, count_objects(target[0]))
+        j, f = score_frames(target, predicted, object_ids(target[0]))
         scores += [(j[k].tolist(), f[k].tolist()) for k in range(len(j))]
     return scores
 
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
         [f"{len(repeated)} sequences ({num_frames} frames), masks in memory, one process", f"{scoring:.1f} s"],
     ]
     if options.data is not None:
-        score = partial(score_davis, options.masks, options.data)
+        score = partial(score_masks, options.masks, options.data)
         times = [seconds(score), seconds(partial(score, num_processes=2))]
         what = f"{len(pairs)} sequences from PNG files to scores, one process; two, their start included"
         rows.append([what, f"{times[0]:.1f} s; {times[1]:.1f} s"])

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import yaml
 from photos import PHOTOS
-from srt_distill.tasks.davis.evaluation import DAVIS_MEAN, DAVIS_STD
 from torch import nn
 
-from srt_distill import FeatureExtractor, StochasticResonance, evaluate_davis
-from srt_distill.backbone import describe_backbone, hash_weights
+from srt_distill.backbone.options import ExecutionOptions, FeatureOptions
+from srt_distill.comparison import evaluate, prepare_model, single_pass, under_srt
+from srt_distill.ensemble.options import SRTOptions
+from srt_distill.tasks import Davis
 
 SCALE = 0.5  # of the protocol's 480 rows: the demo's videos have 240
 SHIFT_RADIUS = 3
@@ -31,23 +32,17 @@ def measure(models: Mapping[str, nn.Module], videos: Path) -> dict[str, dict[str
     Returns:
         The official global scores by name of the row.
     """
-    rows = {name: (model, 0) for name, model in models.items()}
-    last = list(models)[-1]
-    rows[f"{last}, SRT d={SHIFT_RADIUS}"] = (models[last], SHIFT_RADIUS)
+    task = Davis(videos, scale=SCALE, normalization="dino")
+    cpu = ExecutionOptions(device="cpu")
+    opened = {name: prepare_model(model.eval(), FeatureOptions(), cpu) for name, model in models.items()}
+    candidates = [single_pass(name, model) for name, model in opened.items()]
+    last = list(opened)[-1]
+    candidates.append(under_srt(f"{last}, SRT d={SHIFT_RADIUS}", opened[last], SRTOptions(SHIFT_RADIUS)))
     scores = {}
     with TemporaryDirectory() as folder:
-        for name, (model, radius) in rows.items():
-            scores[name] = evaluate_davis(
-                StochasticResonance(FeatureExtractor(model.eval()), radius),
-                videos,
-                Path(folder) / str(len(scores)),
-                mean=DAVIS_MEAN,
-                std=DAVIS_STD,
-                fingerprint={"weights": hash_weights(model), "shift_radius": radius},
-                patch=describe_backbone(model).patch_size,
-                scale=SCALE,
-                device=torch.device("cpu"),
-            ).scores
+        for candidate in candidates:
+            found = evaluate(candidate, [task], Path(folder) / str(len(scores)), progress=False)
+            scores[candidate.name] = found.tasks[0].rows[0].scores
     return scores
 
 

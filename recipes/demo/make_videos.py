@@ -20,10 +20,10 @@ from jaxtyping import Float, UInt8
 from photos import PHOTOS, Split, load_photos
 from PIL import Image
 from scene import Scene, draw_scene, render
-from srt_distill.tasks.davis.result_files import write_mask
 from torch import Tensor
 
 from srt_distill.files import Holding, replaced_folder
+from srt_distill.tasks.davis.mask_files import write_mask
 
 SPLIT_SEEDS: dict[Split, int] = {"train": 0, "val": 1}
 OBJECTS = (2, 3, 4)  # in turn, a sequence each

@@ -40,13 +40,12 @@ def run_demo(folder: Path, config: Path) -> None:
     _say(f"1/4 videos with exact masks, from photographs that come with the packages -> {videos}")
     make_demo_videos(videos)
     _say(f"2/4 distilling SRT into the backbone on unlabeled training videos -> {run}")
-    begun = ["--ckpt_path", "last"] if (run / "checkpoints" / "last.ckpt").exists() else []
-    _step("fit", "--config", config, "--trainer.default_root_dir", run, *begun)
+    _step("fit", "--config", config, "--trainer.default_root_dir", run, "--resume", "auto")
     _say(f"3/4 exporting the student -> {student}")
     _step("export", "--checkpoint", run, "--output", student)
     _say(f"4/4 teacher, SRT and student on validation videos of other photographs -> {report}")
-    words = ["--teacher", f"local-dir:{TEACHER}", "--student", student, "--data", videos]
-    _step("compare", *words, "--output", report, "--scale", "0.5", "--views_per_batch", "7")
+    words = ["--teacher", f"local-dir:{TEACHER}", "--student", student, "--davis", videos]
+    _step("compare", *words, "--output", report, "--davis.scale", "0.5", "--srt.views_per_batch", "7")
     print(judge(json.loads((report / "results.json").read_text())))
 
 
@@ -59,7 +58,7 @@ def judge(results: dict) -> str:
     Returns:
         The line.
     """
-    teacher, srt, student = (row["scores"][SCORE] for row in results["rows"])
+    teacher, srt, student = (row["scores"][SCORE] for row in results["tasks"][0]["rows"])
     gains = f"over the teacher's {SCORE} of {teacher:.4f}: SRT {srt - teacher:+.4f}, student {student - teacher:+.4f}"
     if teacher < student <= srt:
         return f"teacher < student <= SRT holds; {gains}"

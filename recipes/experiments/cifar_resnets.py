@@ -1,14 +1,15 @@
 """Claim: SRT before the head lowers the error of CIFAR-10 ResNets, untrained (Table 6: by 5.6 to 6.3% of the errors).
 
 Released ResNet-20, 32 and 56, single pass against SRT of radius 1 to 4 with edge and with circular borders, and against
-the mean of logits over the same shifts, which needs no undoing: after the last map only a mean and a linear layer follow.
+the mean of logits over the same shifts, which needs no undoing: a mean and a linear layer are all that follows the map.
 
 Run:       python recipes/experiments/cifar_resnets.py DATA WEIGHTS [--radius 4] [--num_images 1000]
-           DATA is a Parquet file or data set of CIFAR-10 test images; WEIGHTS a folder of cifar10_resnet<depth>.safetensors
+           DATA is a Parquet file or data set of CIFAR-10 test images; WEIGHTS a folder with
+           cifar10_resnet<depth>.safetensors
 Hardware:  a CPU will do: 163 passes per image; 1,000 images take minutes for ResNet-20
-Expected:  the paper (other weights, 10,000 images): 91.95 to 92.41, 92.68 to 93.14, 93.50 to 93.87. Gains of a few images
-           in 1,000 are within chance: the page has McNemar's test beside each. Writes results.json and README.md to
-           recipes/results/cifar_resnets and skips networks that are there.
+Expected:  the paper (other weights, 10,000 images): 91.95 to 92.41, 92.68 to 93.14, 93.50 to 93.87. Gains of a few
+           images in 1,000 are within chance: the page has McNemar's test beside each. Writes results.json and README.md
+           to recipes/results/cifar_resnets and skips networks that are there.
 """
 
 import argparse

@@ -3,7 +3,8 @@
 Shape legend: none.
 
 A row is the words of a command: of `srt-distill evaluate` for features of the teacher (`srt.radius: 3`,
-`baseline: bilinear`), or, under `fit`, of `srt-distill fit` for students, trained under every seed and judged in one pass.
+`baseline: bilinear`), or, under `fit`, of `srt-distill fit` for students, which are trained under every seed and judged
+in one pass.
 
     title: Which radius?
     claim: What to look for, in a sentence or two.
@@ -198,7 +199,8 @@ class TaskTable:
             same = row is self.reference
             line.append("\N{EN DASH}" if same else f"{signed(gain)} [{signed(low)}, {signed(high)}]")
             line.append(str(len(row.seeds)) if row.seeds and len(row.seeds) > 1 else "\N{EN DASH}")
-            line += ["\N{EN DASH}" if same else percent(gain / whole)] * bool(whole)
+            if whole:
+                line.append("\N{EN DASH}" if same else percent(gain / whole))
             cells.append([*line, *(spread(self.all_scores(row, score.name)) for score in others)])
         by_item = [
             [item.name, *(plain(statistics.fmean(self.by_item(row, index))) for row in self.rows)]
