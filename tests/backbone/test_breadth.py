@@ -124,7 +124,7 @@ def test_names_come_in_turns():
 
 
 def test_the_committed_table_is_of_the_committed_rows():
-    folder = Path(breadth.__file__).parent / "results" / "breadth"
+    folder = breadth.RESULTS / "breadth"
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     page = (folder / "README.md").read_text()
     num_passed = sum(row["status"] == "pass" for row in rows)
