@@ -58,7 +58,7 @@ class FeaturePanels(pl.Callback):
         shown = {round(i * (num_batches - 1) / max(self.num_images - 1, 1)) for i in range(self.num_images)}
         if not trainer.is_global_zero or trainer.sanity_checking or batch_idx not in shown:
             return
-        if isinstance(pl_module, SRTDistillation) and len(outputs["student"][0]):
+        if isinstance(pl_module, SRTDistillation) and outputs is not None:
             last = dense_layers(pl_module.reading.layers)[-1:]
             self._rows.extend(draw_panel(batch, outputs, 0, layer) for layer in last)
 

@@ -34,7 +34,7 @@ from srt_distill.runs import Readout, is_score, open_backbone
 from srt_distill.training import checkpoint_contents as contents
 from srt_distill.training.feature_metrics import weight_drift
 from srt_distill.training.held_out_scores import FrozenTeacher, HeldOutScores, crop_margin
-from srt_distill.training.losses import Loss, feature_distance, relation_distance, weight_penalty
+from srt_distill.training.losses import Loss, feature_distance, relation_distance, weigh_layers, weight_penalty
 from srt_distill.training.optimization import (
     OptimizerFactory,
     SchedulerFactory,
@@ -42,11 +42,14 @@ from srt_distill.training.optimization import (
     scale_rates,
     schedule_one_cycle,
 )
-from srt_distill.training.reading import FeatureReading
+from srt_distill.training.reading import FeatureReading, colour_normalization
 from srt_distill.training.settings import PenaltyOptions, RelationOptions, TargetSRTOptions, TrainableOptions, plain
 from srt_distill.training.target_cache import TargetSettings, describe_settings
 from srt_distill.training.targets import AllShifts, Target
 from srt_distill.training.trainer_facts import draw_number, drop_repeats, share_of_time
+
+UNSAVED = ("self", "__class__", "optimizer", "lr_scheduler")
+"""What is no setting: the last two are functions, and described by what they make."""
 
 
 class SRTDistillation(pl.LightningModule):
@@ -114,21 +117,14 @@ class SRTDistillation(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        settings = {name: plain(value) for name, value in locals().items() if name not in ("self", "__class__")}
-        del settings["optimizer"], settings["lr_scheduler"]
-        self.save_hyperparameters({**settings, "target": target.describe()})
-        if layer_weights is not None and len(layer_weights) != len(layers):
-            raise ValueError(
-                f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight per layer, or null"
-            )
+        self.save_hyperparameters({name: plain(value) for name, value in locals().items() if name not in UNSAVED})
         target.check(loss, relations=relations.weight != 0)
-        self.relations = relations
-        self.backbone, self.origin, self.target, self.loss = backbone, origin, target, loss
+        self.backbone, self.origin, self.target, self.loss, self.relations = backbone, origin, target, loss, relations
         self.reading = FeatureReading(tuple(layers), norm, unit_tokens, readout, srt, execution.attention)
-        self.layer_weights = tuple(layer_weights or [1.0] * len(layers))
+        self.layer_weights = weigh_layers(layers, layer_weights)
         self.trainable, self.penalty, self.execution, self.seed = trainable, penalty, execution, seed
-        self._make_optimizer, self._make_scheduler = optimizer, lr_scheduler
-        self.layer_decay, self.lr_interval = layer_decay, lr_interval
+        self._make_optimizer, self.layer_decay = optimizer, layer_decay
+        self._make_scheduler, self.lr_interval = lr_scheduler, lr_interval
         self.held_out = HeldOutScores(layers)
         self.frozen_origin: FrozenTeacher | None = None
         self._loaded: tuple[nn.Module, ...] = ()
@@ -153,7 +149,7 @@ class SRTDistillation(pl.LightningModule):
         self.start = (self.teacher if self.origin is None else open_backbone(self.origin),)
         info, extract, blank = describe_backbone(student), self.reading.plain(student), blank_image(student)
         check_radius(self.reading.srt.radius, min(strides(blank, extract(blank))), info.name)
-        self.normalization = Normalization(info.mean, info.std)
+        self.normalization = colour_normalization(student)
         self.student_features, self.frozen = self.reading.student(student), self.reading.teacher(self.teacher)
         self.frozen_origin = None if self.origin is None else self.reading.teacher(self.start[0])
         choose_trained(extract, **asdict(self.trainable), seed=self.seed)
@@ -197,7 +193,7 @@ class SRTDistillation(pl.LightningModule):
         return penalty
 
     def _paired_weights(self) -> list[tuple[Tensor, Tensor]]:
-        return list(paired_weights(self.student, self.start[0].to(self.device)))
+        return paired_weights(self.student, self.start[0].to(self.device))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser over the trainable weights, with its schedule."""
@@ -225,7 +221,7 @@ class SRTDistillation(pl.LightningModule):
         given = read.layers, read.norm, read.unit_tokens, srt.radius, srt.border, srt.subset, srt.interpolation
         return TargetSettings(*known, *given, precision=str(self.trainer.precision))
 
-    def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]]:
+    def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]] | None:
         """Compare student, teacher and the teacher's SRT on held-out images; see `HeldOutScores.update`."""
         images = self.normalization(drop_repeats(batch, batch_idx, self.trainer))
         return self.held_out.update(images, batch_idx, self.student_features, self.frozen, self.frozen_origin)
@@ -242,8 +238,7 @@ class SRTDistillation(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the student without hub or weights file, and what tells its run from others."""
         checkpoint["backbone"], checkpoint["teacher_hash"] = backbone_config(self.student), hash_weights(self.teacher)
-        logged = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-        scores = {name: value for name, value in logged.items() if is_score(name)}
+        scores = {name: value.item() for name, value in self.trainer.callback_metrics.items() if is_score(name)}
         checkpoint["scores"] = self._scores = {**self._scores, **scores}
         checkpoint["run"] = {**contents.describe_run(self.hparams, self.trainer), **self._made_of}
 

@@ -59,7 +59,7 @@ class HeldOutScores(nn.Module):
         student: Extractor,
         teacher: FrozenTeacher,
         origin: FrozenTeacher | None = None,
-    ) -> dict[str, tuple[Tensor, ...]]:
+    ) -> dict[str, tuple[Tensor, ...]] | None:
         """Compare student, teacher and the teacher's SRT on a batch.
 
         Args:
@@ -70,11 +70,14 @@ class HeldOutScores(nn.Module):
             origin: That of the first round, where this is a later one.
 
         Returns:
-            Maps (B, C, h, w), one per layer, under "teacher", "srt" and "student".
+            Maps (B, C, h, w), one per layer, under "teacher", "srt" and "student"; None of no images, as the last
+            batch of a process may be where others have one more.
 
         Raises:
             FloatingPointError: If the student's features are no longer finite.
         """
+        if not len(images):
+            return None
         srt = teacher.srt
         theirs, targets = self._look_up("teacher", batch_idx, images, teacher)
         ours = student(crop_margin(images, srt.margin))

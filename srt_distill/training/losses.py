@@ -3,7 +3,7 @@
 Shape legend: B images, C channels, h w tokens, n = h·w.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -119,3 +119,14 @@ def weight_penalty(pairs: Iterable[tuple[Tensor, Tensor]], penalty: Penalty) -> 
     """
     weights, start = zip(*((w, w0) for w, w0 in pairs if w.requires_grad), strict=True)
     return distance_to_start(weights, start) if penalty == "l2_sp" else weight_norm(weights)
+
+
+def weigh_layers(layers: Sequence[int | str], weights: Sequence[float] | None) -> tuple[float, ...]:
+    """Give the weight of each layer's loss: as given, or 1 each.
+
+    Raises:
+        ValueError: If there is not one weight per layer.
+    """
+    if weights is not None and len(weights) != len(layers):
+        raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight per layer, or null")
+    return tuple(weights or [1.0] * len(layers))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from srt_distill.backbone import FeatureExtractor
+from srt_distill.backbone import FeatureExtractor, backbone_normalization, describe_backbone
 from srt_distill.backbone.execution import AttentionKernel, run_with
 from srt_distill.ensemble import StochasticResonance
 from srt_distill.ensemble.baselines import InterpolatedFeatures
 from srt_distill.extractor import Extractor, UnitTokens
+from srt_distill.images import Normalization
 from srt_distill.runs import Readout, ThroughReadout
 from srt_distill.training.held_out_scores import FrozenTeacher
 from srt_distill.training.settings import TargetSRTOptions
@@ -58,3 +59,18 @@ class FeatureReading:
 
     def _through_readout(self, extract: Extractor) -> Extractor:
         return extract if self.readout == "none" else ThroughReadout(extract, self.layers, self.readout)
+
+
+def colour_normalization(model: nn.Module) -> Normalization:
+    """Make the normalisation of a backbone that takes colour images, as all training images are.
+
+    Raises:
+        ValueError: If it takes others.
+    """
+    info = describe_backbone(model)
+    if info.num_channels != 3:
+        raise ValueError(
+            f"{info.name} takes images of {info.num_channels} channels, training images have 3 (red, green, blue); "
+            "give a backbone for colour images"
+        )
+    return backbone_normalization(model)

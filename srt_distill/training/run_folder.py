@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -21,6 +21,18 @@ from srt_distill.runs import CHECKPOINT_FOLDER, LAST_CHECKPOINT, read_checkpoint
 BEST_CHECKPOINT = "best.ckpt"
 PREVIOUS_CHECKPOINT = "previous.ckpt"
 LOCK_FILE = ".lock"
+
+
+_held: list[IO[str]] = []
+
+
+def _let_go() -> None:
+    """Close in a forked process, such as a loader's, what would keep the lock a while after its owner was killed."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -45,7 +57,11 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        _held.append(file)
+        try:
+            yield
+        finally:
+            _held.remove(file)
 
 
 def last_checkpoint(folder: Path) -> Path:

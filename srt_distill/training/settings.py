@@ -82,7 +82,12 @@ class PenaltyOptions:
 
 
 def plain(options: Any) -> Any:
-    """Turn options into data for YAML and checkpoints: a dataclass becomes a dictionary, a sequence a list."""
+    """Turn options into data for YAML and checkpoints: a dataclass becomes a dictionary, a sequence a list.
+
+    What describes itself, as a target does, is that description.
+    """
+    if hasattr(options, "describe"):
+        return options.describe()
     if hasattr(options, "__dataclass_fields__"):
         return {name: plain(value) for name, value in asdict(options).items()}
     return list(options) if isinstance(options, tuple | list) else options

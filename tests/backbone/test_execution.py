@@ -8,7 +8,9 @@ from torch import nn
 
 from srt_distill.backbone import FeatureExtractor, hash_weights, load_backbone
 from srt_distill.backbone.execution import compile_blocks, run_with
+from srt_distill.backbone.options import KernelOptions
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.training.targets import SampledShifts
 from tests.training.distilling import distillation, loader, quiet_trainer
 
 
@@ -80,7 +82,7 @@ def test_a_network_without_blocks_is_not_compiled():
 def test_a_compiled_training_is_the_plain_one(tiny_folder, tmp_path):
     runs = {}
     for name, settings in {"plain": {}, "compiled": {"compile": True}, "math": {"attention": "math"}}.items():
-        module = distillation(tiny_folder, shifts_per_step=2, **settings)
+        module = distillation(tiny_folder, target=SampledShifts(2), execution=KernelOptions(**settings))
         quiet_trainer(tmp_path, max_steps=4).fit(module, loader())
         runs[name] = module.student.state_dict()
     moved = relative_of(runs["plain"], load_backbone(f"local-dir:{tiny_folder}").state_dict())

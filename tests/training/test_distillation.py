@@ -308,6 +308,17 @@ def test_two_processes_train_as_one(make_module, make_trainer, tmp_path):
     assert run.step == 4  # 16 images, two processes, batches of 4, twice over
 
 
+def test_two_processes_measure_every_held_out_image_once(make_module, make_trainer, tmp_path):
+    def score(num_processes):
+        trainer = make_trainer(strategy="ddp_spawn" if num_processes > 1 else "auto", devices=num_processes)
+        trainer.validate(make_module(layers=[0]), loader(5, batch_size=2, seed=1), verbose=False)
+        return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+    alone, together = score(1), score(2)
+    assert alone["val/feature_variance_teacher"] > 0
+    assert together == {name: pytest.approx(value, rel=1e-5, abs=1e-6) for name, value in alone.items()}
+
+
 def test_radius_must_be_below_the_patch(make_module, make_trainer):
     with pytest.raises(ValueError, match=r"shift radius 8 is not smaller than the patch side 8.*use at most 7"):
         make_trainer(max_epochs=1).fit(make_module(srt=radius(8)), loader())
@@ -316,6 +327,15 @@ def test_radius_must_be_below_the_patch(make_module, make_trainer):
 def test_a_layer_out_of_range_is_refused_before_training(make_module, make_trainer):
     with pytest.raises(ValueError, match="layer 2 is out of range"):
         make_trainer(max_epochs=1).fit(make_module(layers=[2]), loader())
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_a_backbone_for_other_than_colour_images_is_refused(tmp_path, make_trainer, bands):
+    size = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "in_chans": bands}
+    model = build_backbone({"architecture": "vit_tiny_patch16_224", "model_args": size, "num_classes": 0})
+    save_backbone(model, tmp_path / "bands")
+    with pytest.raises(ValueError, match=rf"takes images of {bands} channels, training images have 3"):
+        make_trainer(max_epochs=1).fit(distillation(tmp_path / "bands"), loader())
 
 
 def test_layer_weights_must_match_layers(make_module):
