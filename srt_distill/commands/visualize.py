@@ -11,7 +11,8 @@ from srt_distill.backbone import backbone_normalization
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
 from srt_distill.commands.parsing import CommandParser
-from srt_distill.comparison import load_model, require_maps, wrap_srt
+from srt_distill.comparison import load_model, require_maps, srt_reader
+from srt_distill.ensemble import ShiftVariance, StochasticResonance
 from srt_distill.ensemble.options import SRTOptions
 from srt_distill.visualization import Column
 from srt_distill.visualization import visualize as draw
@@ -28,6 +29,7 @@ def visualize(
     norm: bool = True,
     srt: SRTOptions = SRTOptions(),
     execution: ExecutionOptions = ExecutionOptions(),
+    confidence: bool = False,
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
@@ -47,6 +49,7 @@ def visualize(
         srt: What SRT averages; the paper draws with a radius of 7. A grid of `pixels`, as the paper draws it, adds the
             figure of SRT beside resized features (Fig. 5).
         execution: How the models are run.
+        confidence: Draw too how far each token is to be trusted, of its variance over the shifts: as many passes again.
         short_side: Pixels that the shorter side is resized to.
         every: Of a video, one frame in this many.
         frames_per_second: Speed of the written videos.
@@ -58,7 +61,9 @@ def visualize(
     if srt.grid == "pixels":
         srt = replace(srt, grid=min(model.info.strides[parse_layer(layer).layer] for layer in layers))
     own = backbone_normalization(model.module)
-    columns = {SINGLE: Column(single, own), srt.name: Column(wrap_srt(model, srt)(single), own)}
+    ensemble = srt_reader(model, srt)(tuple(layers), norm)
+    columns = {SINGLE: Column(single, own), srt.name: Column(ensemble, own)}
+    shifted = StochasticResonance(single, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
     if student is not None:
         adapted = load_model(BackboneOptions(student), features, execution)
         columns[STUDENT] = Column(adapted.read(layers, norm), backbone_normalization(adapted.module))
@@ -70,6 +75,7 @@ def visualize(
         layer_names=[f"layer {layer}" for layer in layers],
         single=SINGLE,
         ensemble=srt.name,
+        variance=Column(ShiftVariance(shifted), own) if confidence else None,
         short_side=short_side,
         every=every,
         frames_per_second=frames_per_second,

@@ -15,8 +15,8 @@ from srt_distill.comparison.candidates import (
     prepare_model,
     require_maps,
     single_pass,
+    srt_reader,
     under_srt,
-    wrap_srt,
 )
 from srt_distill.comparison.compare import compare, evaluate
 from srt_distill.comparison.judging import Judged, judge_items
@@ -48,6 +48,6 @@ __all__ = [
     "render_markdown",
     "require_maps",
     "single_pass",
+    "srt_reader",
     "under_srt",
-    "wrap_srt",
 ]

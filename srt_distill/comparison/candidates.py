@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from srt_distill.backbone import (
     BackboneInfo,
@@ -22,7 +22,18 @@ from srt_distill.backbone import (
 from srt_distill.backbone.execution import compile_blocks, run_with
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
-from srt_distill.ensemble import FineResonance, PerturbationMean, ShiftStatistic, StochasticResonance
+from srt_distill.backbone.resumed import SplitBackbone
+from srt_distill.ensemble import (
+    ConfidentResonance,
+    FineResonance,
+    PerturbationMean,
+    ResumedResonance,
+    ShiftStatistic,
+    StochasticResonance,
+    WideShiftMean,
+    scale_changes,
+    whole_patch_shifts,
+)
 from srt_distill.ensemble.baselines import (
     InterpolatedFeatures,
     Interpolation,
@@ -31,22 +42,33 @@ from srt_distill.ensemble.baselines import (
     ShiftedViews,
 )
 from srt_distill.ensemble.options import SRTOptions
+from srt_distill.ensemble.positional_projection import PositionalProjection
 from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
 from srt_distill.runs import Readout, ThroughReadout, declared_readout, open_backbone
 from srt_distill.tasks import Candidate
+from srt_distill.tasks.candidate import ReadFeatures
 
 TEACHER, STUDENT = "teacher", "student"
 SINGLE_PASS = SRTOptions(radius=0)
 
 Baseline = Literal[
-    "naive_ensemble", "overlapping_tokens", "overlapping_tokens_pooled", "output_ensemble", "bilinear", "bicubic"
+    "naive_ensemble",
+    "overlapping_tokens",
+    "overlapping_tokens_pooled",
+    "output_ensemble",
+    "bilinear",
+    "bicubic",
+    "positional_projection",
+    "whole_patch_mean",
 ]
 """naive_ensemble: mean features of colour-jittered copies, as many as SRT has passes (Table 1).
 overlapping_tokens: one pass with a smaller patch stride, on the finer grid that it gives (Table 1).
 overlapping_tokens_pooled: the same averaged back onto the usual grid.
 output_ensemble: SRT's views, but the outputs made of them are averaged instead of features ("OE").
 bilinear, bicubic: one pass, interpolated to pixels and pooled back (Table 8).
+positional_projection: one pass, less the directions that a black image's features span (INSID3).
+whole_patch_mean: mean over shifts by a whole patch each way and flips, which see nothing inside a token (PH-Reg).
 """
 
 
@@ -70,9 +92,15 @@ class Model:
 
     def read(self, layers: Sequence[int | str], norm: bool) -> Extractor:
         """Read the single pass at some layers, through the readout."""
-        extract = FeatureExtractor(self.module, tuple(layers), norm=norm)
-        run = run_with(extract, self.execution.precision, self.execution.attention)
-        return run if self.readout == "none" else ThroughReadout(run, tuple(layers), self.readout)
+        return self.finish(self.run(FeatureExtractor(self.module, tuple(layers), norm=norm)), layers)
+
+    def run(self, extract: Extractor) -> Extractor:
+        """Run passes of the backbone at its precision and with its attention kernel."""
+        return run_with(extract, self.execution.precision, self.execution.attention)
+
+    def finish(self, extract: Extractor, layers: Sequence[int | str]) -> Extractor:
+        """Read maps of the given layers through the readout."""
+        return extract if self.readout == "none" else ThroughReadout(extract, tuple(layers), self.readout)
 
     def candidate(
         self,
@@ -81,26 +109,30 @@ class Model:
         passes: int = 1,
         **details: Any,
     ) -> Candidate:
+        """Make a candidate of what is made of the single pass's features; see `reading`."""
+        return self.reading(name, lambda layers, norm: wrap(self.read(layers, norm)), passes, **details)
+
+    def reading(self, name: str, read: ReadFeatures, passes: int = 1, **details: Any) -> Candidate:
         """Make a candidate over this model.
 
         Args:
             name: Of its rows.
-            wrap: Makes the features of the single pass's.
+            read: Layers, and whether the final norm is applied, to the extractor.
             passes: Forward passes per image.
             details: What tells it from other candidates over the same model, as plain data.
         """
         execution = {"precision": self.execution.precision, "attention": self.execution.attention}
         identity = {"architecture": self.info.name, "weights": hash_weights(self.module)}
-        read = {} if self.readout == "none" else {"readout": self.readout}
+        declared = {} if self.readout == "none" else {"readout": self.readout}
         return Candidate(
             name=name,
-            extract=wrap(self.read((self.features.layer,), self.features.norm)),
+            extract=read((self.features.layer,), self.features.norm),
             normalization=backbone_normalization(self.module),
             passes=passes,
             num_parameters=self.info.num_parameters,
-            fingerprint={**identity, **read, **asdict(self.features), **execution, **details},
+            fingerprint={**identity, **declared, **asdict(self.features), **execution, **details},
             device=next(self.module.parameters()).device,
-            read=lambda layers, norm: wrap(self.read(layers, norm)),
+            read=read,
             classify=classifier(self.module),
         )
 
@@ -134,37 +166,53 @@ def single_pass(name: str, model: Model) -> Candidate:
     return model.candidate(name, lambda extract: extract)
 
 
-def wrap_srt(model: Model, srt: SRTOptions) -> Callable[[Extractor], Extractor]:
-    """Make the function that puts an extractor of a model under SRT.
+def srt_reader(model: Model, srt: SRTOptions) -> ReadFeatures:
+    """Make the function that reads a model's layers under SRT.
 
     Raises:
-        ValueError: If the radius is not smaller than the patch, or the options do not fit each other.
+        ValueError: If the radius is not smaller than the patch, or the options do not fit each other or the model.
     """
-    check_radius(srt.radius, model.info.patch_size, model.info.name)
-    cells = model.info.patch_size if srt.grid == "pixels" else srt.grid
+    info = model.info
+    check_radius(srt.radius, info.patch_size, info.name)
+    if srt.scales != 1 and info.fixed_size is not None:
+        raise ValueError(f"{info.name} takes images of one size only, so scales {srt.scales} cannot be had; use 1")
+    cells = info.patch_size if srt.grid == "pixels" else srt.grid
+    scales = scale_changes(srt.scales, info.patch_size)
 
-    def wrap(extract: Extractor) -> Extractor:
+    def mean(extract: Extractor) -> StochasticResonance:
         flipped = PerturbationMean(extract) if srt.flip else extract
-        mean = StochasticResonance(flipped, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
-        if srt.statistic != "mean":
-            return ShiftStatistic(mean, srt.statistic, cells)
-        return mean if cells == 1 else FineResonance(mean, cells)
+        scaled = PerturbationMean(flipped, scales) if scales else flipped
+        return StochasticResonance(scaled, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
 
-    return wrap
+    def read(layers: tuple[int | str, ...], norm: bool) -> Extractor:
+        if srt.resume_at is not None:
+            split = SplitBackbone(model.module, layers, norm, srt.resume_at)
+
+            def resume(images: Tensor, averages: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                return model.run(lambda view: split.resume(view, averages))(images)
+
+            return model.finish(ResumedResonance(mean(model.run(split.enter)), resume, srt.prefix), layers)
+        averaged = mean(model.read(layers, norm))
+        if srt.statistic == "confident":
+            return ConfidentResonance(averaged)
+        if srt.statistic != "mean":
+            return ShiftStatistic(averaged, srt.statistic, cells)
+        return averaged if cells == 1 else FineResonance(averaged, cells)
+
+    return read
 
 
 def under_srt(name: str, model: Model, srt: SRTOptions) -> Candidate:
-    """Put a model's features under SRT; radius 0 is the single pass, to the bit.
+    """Put a model's features under SRT; radius 0 without further views is the single pass, to the bit.
 
     Raises:
-        ValueError: If the options do not fit; see `wrap_srt`.
+        ValueError: If the options do not fit; see `srt_reader`.
     """
-    wrap = wrap_srt(model, srt)
-    probe = StochasticResonance(
-        lambda images: (images,), srt.radius, srt.border, srt.views_per_batch, subset=srt.subset
-    )
+    read = srt_reader(model, srt)
+    shifts = StochasticResonance(lambda images: (images,), srt.radius, srt.border, subset=srt.subset).shifts
+    passes = len(shifts) * (1 + srt.flip) * srt.scales
     details = {key: value for key, value in asdict(srt).items() if key != "views_per_batch"}
-    return model.candidate(name, wrap, len(probe.shifts) * (2 if srt.flip else 1), srt=details)
+    return model.reading(name, read, passes, srt=details)
 
 
 def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_stride: int | None = None) -> Candidate:
@@ -189,6 +237,14 @@ def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_strid
         name = f"overlapping tokens, stride {stride}" + ", pooled" * pooled
         wrap = (lambda e: PooledFeatures(e, patch)) if pooled else (lambda e: e)
         return finer.candidate(name, wrap, baseline=baseline, token_stride=stride)
+    if baseline == "positional_projection":
+        normalization = backbone_normalization(model.module)
+        wrap = lambda e: PositionalProjection(e, normalization)  # noqa: E731
+        return model.candidate("positions projected out", wrap, baseline=baseline, share=PositionalProjection.share)
+    if baseline == "whole_patch_mean":
+        shifts = whole_patch_shifts(patch)
+        wrap = lambda e: WideShiftMean(PerturbationMean(e), shifts)  # noqa: E731
+        return model.candidate("whole-patch mean", wrap, 2 * len(shifts), baseline=baseline)
     if not 1 <= srt.radius < patch:
         raise ValueError(
             f"baseline {baseline} with shift radius {srt.radius}: it gets as many passes as SRT; use a radius of 1 to "
@@ -203,7 +259,7 @@ def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_strid
         details = {"num_views": num_views, "strength": strength, "seed": seed}
         return model.candidate("naive ensemble", wrap, num_views, baseline=baseline, **details)
     views = ShiftedViews(model.read((model.features.layer,), model.features.norm), **shifts)
-    name = replace(srt, statistic="mean", grid=1, flip=False).name.replace("SRT", "output ensemble")
+    name = srt.plain.name.replace("SRT", "output ensemble")
     plain = model.candidate(name, lambda e: e, len(views.shifts), baseline=baseline, **shifts)
     return replace(plain, extract=views, read=None, output_shifts=views.shifts)
 
@@ -231,10 +287,10 @@ def open_candidate(
         ValueError: If an option fits nothing, or a baseline is to be combined with a variant of SRT.
         FileNotFoundError: If a folder is neither a run nor an export.
     """
-    if baseline is not None and (srt.statistic, srt.grid, srt.flip) != ("mean", 1, False):
+    if baseline is not None and srt != srt.plain:
         raise ValueError(
-            f"baseline {baseline} with {srt.name}: statistic, grid and flip are of SRT, in whose place a baseline "
-            "stands; leave them or the baseline out"
+            f"baseline {baseline} with {srt.name}: statistic, grid, flip, scales and resume_at are of SRT, in whose "
+            "place a baseline stands; leave them or the baseline out"
         )
     model = load_model(backbone, features, execution)
     if baseline is not None:
@@ -289,7 +345,7 @@ def open_candidates(
         raise ValueError(f"shift radius {srt.radius} leaves no SRT to compare with; use 1 or more, the paper's is 3")
     original = load_model(teacher, features, execution)
     adapted = {name: load_model(options, features, execution) for name, options in students.items()}
-    smoothings = [baseline for baseline in baselines if baseline in get_args(Interpolation)]
+    smoothings: list[Baseline] = [baseline for baseline in baselines if baseline in get_args(Interpolation)]
     candidates = [
         single_pass(TEACHER, original),
         under_srt(srt.name, original, srt),

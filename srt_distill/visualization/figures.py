@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from srt_distill.ensemble import confidence
 from srt_distill.visualization.noise import heat_map, heat_range, noise_map, resizing_noise_map
 from srt_distill.visualization.panels import Picture, panel_grid, resize_picture, to_picture
 from srt_distill.visualization.projection import Projection, pca_projection
@@ -80,6 +81,21 @@ def noise_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, laye
         high = heat_range(heats)
         rows.append([picture, *(_to_size(heat_map(heat, high), picture) for heat in heats)])
     return panel_grid(rows, columns, _row_names(layer_names))
+
+
+def confidence_figure(picture: Picture, variances: Maps, layer_names: Sequence[str]) -> Picture:
+    """Draw how far each token is to be trusted: bright where it is the same under all shifts.
+
+    Args:
+        picture: the image.
+        variances: (1, 1, h, w), one a layer.
+        layer_names: captions before the rows.
+
+    Returns:
+        One picture, on a scale from 0 to 1; the median token of a row has one half.
+    """
+    rows = [[picture, _to_size(heat_map(confidence(layer)[0, 0], 1.0), picture)] for layer in variances]
+    return panel_grid(rows, ["image", "confidence (low variance over shifts)"], _row_names(layer_names))
 
 
 def resizing_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, layer_names: Sequence[str]) -> Picture:

@@ -5,6 +5,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens (or pixels, where an 
     <name>-pca.png       image | one column per extractor, one row and one PCA per layer     (paper, Figs. 2 and 6)
     <name>-noise.png     ‖SRT − single pass‖ and ‖resized − single pass‖ on one scale         (Fig. 4)
     <name>-resized.png   single pass, its features resized, SRT, under one PCA               (Fig. 5)
+    <name>-confidence.png  how far each token is to be trusted, of its variance over shifts
     <name>-pca.mp4/.gif  the first of these over a video, one PCA for all its frames
     contact-sheet.png    all images at a glance, where there are several
 """
@@ -27,7 +28,14 @@ from srt_distill.data.source import ImageSource
 from srt_distill.data.video import VideoFrames, is_video
 from srt_distill.extractor import Extractor
 from srt_distill.images import Normalization, read_image
-from srt_distill.visualization.figures import Maps, fit_projections, noise_figure, pca_figure, resizing_figure
+from srt_distill.visualization.figures import (
+    Maps,
+    confidence_figure,
+    fit_projections,
+    noise_figure,
+    pca_figure,
+    resizing_figure,
+)
 from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture
 from srt_distill.visualization.writers import write_gif, write_mp4, write_picture
 
@@ -60,6 +68,7 @@ def visualize(
     layer_names: Sequence[str] = ("last layer",),
     single: str | None = None,
     ensemble: str | None = None,
+    variance: Column | None = None,
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
@@ -77,6 +86,7 @@ def visualize(
         layer_names: one name per map that the extractors return, for the rows.
         single: caption of the column that is a single pass; with `ensemble`, adds the noise and resizing figures.
         ensemble: caption of the column taken for the signal, such as SRT.
+        variance: `srt_distill.ensemble.ShiftVariance`, of which every token's confidence is drawn.
         short_side: pixels that the shorter side is resized to, rounded to a multiple of the patch.
         every: of a video, one frame in this many.
         frames_per_second: speed of the written videos.
@@ -129,6 +139,9 @@ def visualize(
             figures["noise"] = noise_figure(picture, *pair, ensemble, layer_names)
             if pair[0][0].shape != pair[1][0].shape:
                 figures["resized"] = resizing_figure(picture, *pair, ensemble, layer_names)
+        if variance is not None:
+            variances = _extract(variance, to_tensor(picture).to(device), layer_names)
+            figures["confidence"] = confidence_figure(picture, variances, layer_names)
         for kind, figure in figures.items():
             written.append(output / f"{name}-{kind}.png")
             write_picture(written[-1], figure)

@@ -72,14 +72,61 @@ def test_what_changes_features_changes_the_fingerprint(model):
         (SRTOptions(1, statistic="variance", grid=2), 9, (8, 10), "SRT d=1 variance, grid x2"),
         (SRTOptions(1, grid="pixels"), 9, (32, 40), "SRT d=1 grid xpixels"),
         (SRTOptions(1, flip=True), 18, (4, 5), "SRT d=1 flips"),
+        (SRTOptions(1, scales=3), 27, (4, 5), "SRT d=1 3 scales"),
+        (SRTOptions(1, statistic="confident"), 9, (4, 5), "SRT d=1 confident"),
+        (SRTOptions(1, resume_at=-1), 9, (4, 5), "SRT d=1 resumed at -1"),
+        (SRTOptions(0, flip=True, scales=3, resume_at=1, prefix="unshifted"), 6, (4, 5), None),
     ],
 )
 def test_variants_are_what_they_say(model, images, options, passes, cells, name):
     candidate, plain = under_srt("srt", model, options), under_srt("srt", model, SRTOptions(1))
     maps, mean = candidate.maps(images)[0], plain.maps(images)[0]
-    assert (candidate.passes, tuple(maps.shape[-2:]), options.name) == (passes, cells, name)
+    assert (candidate.passes, tuple(maps.shape[-2:])) == (passes, cells)
+    assert options.name == (name or "SRT d=0 flips, 3 scales, resumed at 1, unshifted prefix")
+    assert maps.shape != mean.shape or options == options.plain or not torch.allclose(maps, mean, atol=1e-4)
     if options.grid == "pixels":
         assert torch.allclose(torch.nn.functional.avg_pool2d(maps, 8), mean, atol=1e-5)
+
+
+def test_a_resumed_network_without_shifts_is_the_single_pass_and_with_no_block_left_is_srt(model, images):
+    layers = (-1, "-1:prefix", 0)
+    plain = single_pass("single", model).maps_at(images, layers)
+    for at in (0, 1, -1, model.info.num_layers):
+        resumed = under_srt("srt", model, SRTOptions(0, resume_at=at)).maps_at(images, layers)
+        assert all(torch.equal(a, b) for a, b in zip(resumed, plain, strict=True)), at
+    srt = under_srt("srt", model, SRTOptions(1)).maps_at(images, layers)
+    resumed = under_srt("srt", model, SRTOptions(1, resume_at=model.info.num_layers)).maps_at(images, layers)
+    assert all(torch.equal(a, b) for a, b in zip(resumed, srt, strict=True))
+    with pytest.raises(ValueError, match="resume_at 9 is out of range"):
+        under_srt("srt", model, SRTOptions(1, resume_at=9))
+
+
+@pytest.mark.parametrize(
+    ("variant", "fault"),
+    [
+        ({"resume_at": -1, "statistic": "median"}, "resume_at -1 with statistic median"),
+        ({"resume_at": 0, "grid": "pixels"}, "leave statistic and grid out"),
+        ({"statistic": "confident", "grid": 2}, "leave grid at 1"),
+    ],
+)
+def test_variants_that_do_not_fit_each_other_are_refused(variant, fault):
+    with pytest.raises(ValueError, match=fault):
+        SRTOptions(1, **variant)
+
+
+def test_scales_are_refused_where_the_size_is_fixed_and_where_they_are_even(model):
+    fixed = replace(model, info=replace(model.info, fixed_size=(32, 40)))
+    with pytest.raises(ValueError, match="scales 3 cannot be had"):
+        under_srt("srt", fixed, SRTOptions(1, scales=3))
+    with pytest.raises(ValueError, match="2 scales"):
+        under_srt("srt", model, SRTOptions(1, scales=2))
+
+
+def test_precision_reaches_both_halves_of_a_resumed_network(model, images):
+    options = SRTOptions(1, resume_at=-1)
+    low = under_srt("srt", replace(model, execution=replace(CPU, precision="bfloat16")), options).maps(images)[0]
+    exact = under_srt("srt", model, options).maps(images)[0]
+    assert low.dtype == torch.float32 and 1e-5 < (low - exact).norm() / exact.norm() < 3e-2
 
 
 def test_bfloat16_reaches_the_passes(model, images):
@@ -90,7 +137,15 @@ def test_bfloat16_reaches_the_passes(model, images):
 
 @pytest.mark.parametrize(
     ("baseline", "passes"),
-    [("naive_ensemble", 9), ("overlapping_tokens", 1), ("output_ensemble", 9), ("bicubic", 1), ("bilinear", 1)],
+    [
+        ("naive_ensemble", 9),
+        ("overlapping_tokens", 1),
+        ("output_ensemble", 9),
+        ("bicubic", 1),
+        ("bilinear", 1),
+        ("positional_projection", 1),
+        ("whole_patch_mean", 18),
+    ],
 )
 def test_baselines_are_candidates(model, images, baseline, passes):
     candidate = baseline_over(model, baseline, SRTOptions(1))
@@ -142,11 +197,11 @@ def evaluate(tiny_folder, tiny_davis, output, *words):
 
 def test_options_on_the_command_line(tiny_folder, tiny_davis, tmp_path):
     words = ["--radius", "1", "--precision", "bfloat16", "--attention", "math", "--srt.views_per_batch", "auto"]
-    more = ["--statistic", "median", "--grid", "2", "--flip", "true", "--subset", "checkerboard"]
+    more = ["--statistic", "median", "--grid", "2", "--flip", "true", "--subset", "checkerboard", "--srt.scales", "3"]
     row = evaluate(tiny_folder, tiny_davis, tmp_path, *words, *more)
     fingerprint = row["fingerprint"]
     assert (fingerprint["precision"], fingerprint["attention"]) == ("bfloat16", "math")
-    assert [fingerprint["srt"][name] for name in ("statistic", "grid", "flip")] == ["median", 2, True]
+    assert [fingerprint["srt"][name] for name in ("statistic", "grid", "flip", "scales")] == ["median", 2, True, 3]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "visualize"])

@@ -18,9 +18,10 @@ from srt_distill.ensemble.baselines import (
     jitter_colors,
 )
 from srt_distill.ensemble.shifts import unshift_tokens
+from srt_distill.images import Normalization
 from tests.oracles import interpolate_literally
 
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+COLOURS = Normalization((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
 def extract(images):
@@ -31,8 +32,7 @@ def extract(images):
 
 @pytest.fixture
 def images(generator):
-    unit = torch.rand(2, 3, 16, 24, generator=generator)
-    return (unit - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return COLOURS(torch.rand(2, 3, 16, 24, generator=generator) * 255)
 
 
 def close(ours, theirs, atol=1e-6):
@@ -42,12 +42,12 @@ def close(ours, theirs, atol=1e-6):
 
 
 def test_one_view_is_the_single_pass_to_the_bit(images):
-    for ours, theirs in zip(NaiveEnsemble(extract, MEAN, STD, num_views=1)(images), extract(images)):
+    for ours, theirs in zip(NaiveEnsemble(extract, COLOURS, num_views=1)(images), extract(images)):
         assert torch.equal(ours, theirs)
 
 
 def test_views_without_jitter_are_the_single_pass(images):
-    close(NaiveEnsemble(extract, MEAN, STD, num_views=5, strength=0.0)(images), extract(images), atol=1e-5)
+    close(NaiveEnsemble(extract, COLOURS, num_views=5, strength=0.0)(images), extract(images), atol=1e-5)
 
 
 def test_a_naive_ensemble_is_the_mean_over_the_views_that_went_through(images):
@@ -57,7 +57,7 @@ def test_a_naive_ensemble_is_the_mean_over_the_views_that_went_through(images):
         seen.append(batch)
         return extract(batch)
 
-    ours = NaiveEnsemble(spying, MEAN, STD, num_views=4)(images)
+    ours = NaiveEnsemble(spying, COLOURS, num_views=4)(images)
     assert len(seen) == 4 and torch.equal(seen[0], images)
     assert not any(torch.allclose(a, b, atol=1e-3) for i, a in enumerate(seen) for b in seen[:i])
     expected = tuple(torch.stack(maps).mean(0) for maps in zip(*map(extract, seen)))
@@ -65,9 +65,9 @@ def test_a_naive_ensemble_is_the_mean_over_the_views_that_went_through(images):
 
 
 def test_views_of_a_naive_ensemble_are_the_same_every_time_and_other_under_another_seed(images):
-    ensemble = NaiveEnsemble(extract, MEAN, STD, num_views=3)
+    ensemble = NaiveEnsemble(extract, COLOURS, num_views=3)
     assert torch.equal(ensemble(images)[0], ensemble(images)[0])
-    assert not torch.equal(ensemble(images)[0], NaiveEnsemble(extract, MEAN, STD, num_views=3, seed=1)(images)[0])
+    assert not torch.equal(ensemble(images)[0], NaiveEnsemble(extract, COLOURS, num_views=3, seed=1)(images)[0])
 
 
 def test_jitter_is_what_its_names_say():
@@ -115,6 +115,6 @@ def test_shifted_views_moved_back_and_averaged_are_srt(images):
 
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="0 views asked for"):
-        NaiveEnsemble(extract, MEAN, STD, num_views=0)
+        NaiveEnsemble(extract, COLOURS, num_views=0)
     with pytest.raises(ValueError, match="strength 3.0 is outside"):
-        NaiveEnsemble(extract, MEAN, STD, strength=3.0)
+        NaiveEnsemble(extract, COLOURS, strength=3.0)

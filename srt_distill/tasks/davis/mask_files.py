@@ -67,13 +67,19 @@ def score_masks(
 
 def _score_folder(predictions: Path, video: Video) -> dict[int, tuple[Statistics, Statistics]]:
     """Score the masks of one sequence."""
+    files = [predictions / video.name / path.name for path in video.masks[1:-1]]
+    for path in files:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no predicted mask {path}; all frames but the first and the last need one, named like the ground truth"
+            )
     truth = np.stack([read_mask(path) for path in video.masks])
     predicted = np.zeros_like(truth)
-    for index, path in enumerate(video.masks[1:-1], start=1):
-        mask = read_mask(predictions / video.name / path.name)
+    for index, path in enumerate(files, start=1):
+        mask = read_mask(path)
         if mask.shape != video.size:
             raise ValueError(
-                f"predicted mask {predictions / video.name / path.name} is {mask.shape[1]}x{mask.shape[0]} pixels, the "
+                f"predicted mask {path} is {mask.shape[1]}x{mask.shape[0]} pixels, the "
                 f"ground truth {video.size[1]}x{video.size[0]}; resize predictions to the original size"
             )
         predicted[index] = mask
