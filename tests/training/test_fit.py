@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from srt_distill.backbone import hash_weights
 from srt_distill.cli import main
-from srt_distill.data import DavisFrames, UnlabeledImages
+from srt_distill.data import DavisFrames, ImageFolder, UnlabeledImages
 from srt_distill.runs import load_run, read_checkpoint
 from srt_distill.training.checkpoint_contents import require_same_run
 from srt_distill.training.configs import config_folder, find_config, list_configs
@@ -31,7 +31,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "n
 def train(tiny_folder, tiny_davis, tmp_path):
     def run(folder="run", model=None, crops=None, **options):
         data = {"crop_size": (32, 48), "margin": 1, "batch_size": 2, "num_workers": 0, "held_out": 2, "patch": 8}
-        images = UnlabeledImages(DavisFrames(str(tiny_davis), split="train"), **{**data, **(crops or {})})
+        images = UnlabeledImages(**{"source": DavisFrames(str(tiny_davis), split="train"), **data, **(crops or {})})
         settings = {"lr_scheduler": partial(ConstantLR, factor=1.0), "target": SampledShifts(2), **(model or {})}
         return fit(
             distillation(tiny_folder, **settings), images, tmp_path / folder, **{**QUIET, "max_steps": 4, **options}
@@ -95,6 +95,40 @@ def test_a_second_run_in_a_folder_is_refused_while_the_first_one_trains(train, t
     assert train().steps == 4
     with (tmp_path / "run" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
+
+
+def test_a_lock_falls_with_its_process_though_loader_processes_outlive_it(tmp_path):
+    heard, begun = os.pipe()
+    with locked(tmp_path):
+        loader = os.fork()
+        if not loader:
+            os.write(begun, b"1")
+            time.sleep(60)
+            os._exit(0)
+        assert os.read(heard, 1)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(loader, signal.SIGKILL)
+        os.waitpid(loader, 0)
+
+
+class Deadly(ImageFolder):
+    """Kills the process that loads its third image."""
+
+    def load(self, index):
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(index)
+
+
+def test_a_killed_loader_process_ends_the_run_in_words_and_the_run_goes_on(train, tiny_davis, tmp_path):
+    frames = tiny_davis / "JPEGImages" / "480p" / "cats"
+    with pytest.raises(RuntimeError, match=r"worker.*(killed|exited)"):
+        train(crops={"num_workers": 1, "source": Deadly(frames), "held_out": 0}, max_steps=40, checkpoint_every=1)
+    train(crops={"source": ImageFolder(frames), "held_out": 0}, max_steps=5, resume="auto")
+    assert load_run(tmp_path / "run").step == 5
 
 
 @pytest.mark.parametrize(
