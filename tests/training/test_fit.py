@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import time
 from functools import partial
@@ -229,6 +230,23 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
         io.save_checkpoint({"step": lambda: 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint_and_the_run_goes_on(train, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    fill = At(3, lambda trainer: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1])))
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            train(checkpoint_every=1, max_steps=6, callbacks=[fill])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_run(tmp_path / "run").step == 2
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} <= {
+        *("last.ckpt", "previous.ckpt", "best.ckpt")
+    }
+    train(resume="auto")
+    train("whole")
+    assert student(tmp_path / "run") == student(tmp_path / "whole")
 
 
 def test_auto_starts_or_goes_on(train, tmp_path):
