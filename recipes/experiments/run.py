@@ -40,6 +40,7 @@ from srt_distill.cli import main as srt_distill
 from srt_distill.commands.evaluate import evaluate
 from srt_distill.commands.parsing import CommandParser
 from srt_distill.comparison import Judged, judge_items, open_candidate
+from srt_distill.comparison.feature_memory import FeatureMemory
 from srt_distill.comparison.intervals import paired_bootstrap
 from srt_distill.comparison.report.table import markdown_table
 from srt_distill.comparison.rows import as_folder, percent, plain, signed
@@ -123,7 +124,7 @@ def judge_row(
             train(experiment, options["fit"], seed, folder / "run")
             backbone = [str(folder / "run")]
         candidate = replace(make_candidate(experiment, backbone, others), name=name)
-        passes = candidate.passes
+        passes, candidate = candidate.passes, FeatureMemory().attach(candidate)
         judged.append(
             {
                 task.info.name: judge_items(task, candidate, i, folder / task.info.name, progress=True)

@@ -13,14 +13,14 @@ from torch import Tensor
 from srt_distill.extractor import Extractor
 from srt_distill.tasks import Candidate
 
-LIMIT = 2 * 2**30  # bytes; the least recently used give way
+LIMIT = 2**30  # bytes; the least recently used give way
 
 
 class FeatureMemory:
-    """Keeps what candidates read at layers that tasks name, by the pixels of the image; up to a number of bytes.
+    """Keeps features of candidates, the chosen ones and those at layers that tasks name, by the pixels of the image.
 
     Args:
-        limit: In bytes.
+        limit: Bytes that are kept; beyond them the least recently used give way.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -29,18 +29,13 @@ class FeatureMemory:
         self._size = 0
 
     def attach(self, candidate: Candidate) -> Candidate:
-        """Give a candidate whose reads are remembered; `extract` is not, as no two tasks share it."""
-        read = candidate.read
-        if read is None:
-            return candidate
-        owner = object()
+        """Give a candidate whose features are remembered."""
+        owner, read = object(), candidate.read
 
-        def remembering(layers: tuple[int | str, ...], norm: bool) -> Extractor:
-            extract = read(layers, norm)
-
+        def remembering(extract: Extractor, *which: object) -> Extractor:
             def run(images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
                 pixels = hashlib.blake2b(images.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
-                key = (owner, layers, norm, tuple(images.shape), pixels)
+                key = (owner, which, tuple(images.shape), pixels)
                 if key not in self._kept:
                     self._keep(key, tuple(maps.cpu() for maps in extract(images)))
                 self._kept.move_to_end(key)
@@ -48,7 +43,12 @@ class FeatureMemory:
 
             return run
 
-        return replace(candidate, read=remembering)
+        chosen = remembering(candidate.extract)
+        if read is None:
+            return replace(candidate, extract=chosen)
+        return replace(
+            candidate, extract=chosen, read=lambda layers, norm: remembering(read(layers, norm), layers, norm)
+        )
 
     def _keep(self, key: tuple[object, ...], maps: tuple[Tensor, ...]) -> None:
         self._kept[key] = maps

@@ -25,7 +25,7 @@ def _write_video(root: Path, name: str, generator: np.random.Generator) -> None:
     frames.mkdir(parents=True, exist_ok=True)
     masks.mkdir(parents=True, exist_ok=True)
     coarse = Image.fromarray(generator.integers(0, 255, (8, 12, 3), dtype=np.uint8))
-    background = np.asarray(coarse.resize(SIZE[::-1]))
+    background = np.asarray(coarse.resize((SIZE[1], SIZE[0])))
     for t in range(NUM_FRAMES):
         image, ids = background.copy(), np.zeros(SIZE, np.uint8)
         for label, (top, left) in enumerate([(8 + 3 * t, 10 + 4 * t), (30, 70 - 5 * t)], start=1):

@@ -97,7 +97,7 @@ def test_half_precision_features_are_compared_in_single(generator: torch.Generat
     context, labels = query[None].clone(), torch.rand(1, 2, 6, 7, generator=generator)
     ours = propagate_labels(query, context, labels, options(3, 5))
     assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours, propagate_labels(query.float(), context.float(), labels, 3, 5))
+    torch.testing.assert_close(ours, propagate_labels(query.float(), context.float(), labels, options(3, 5)))
 
 
 @settings(max_examples=40, deadline=None)

@@ -70,7 +70,7 @@ def test_ids_scored_on_crops_equal_masks_scored_on_frames(seed: int, size: tuple
         for t in range(6):
             top, left = generator.integers(0, size[0]), generator.integers(0, size[1])
             ids[t, top : top + size[0] // 2, left : left + size[1] // 2] = generator.integers(0, 3)
-    j, f = score_frames(target, predicted, 2)
+    j, f = score_frames(target, predicted, [1, 2])
     for k in (1, 2):
         pairs = list(zip(target == k, predicted == k))
         assert f[k - 1].tolist() == [boundary_accuracy_by_distance(*pair) for pair in pairs]
