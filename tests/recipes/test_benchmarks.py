@@ -14,6 +14,7 @@ import label_propagation
 import measuring
 import start_up
 import throughput
+import token_cut
 import vos_metrics
 
 from tests.oracles import boundary_accuracy_by_distance, propagate_labels_dense, region_similarity_by_pixel
@@ -50,6 +51,13 @@ def test_its_baselines_are_the_protocol(rows: bool, generator: torch.Generator) 
     expected = propagate_labels_dense(query, context, labels, label_propagation.RADIUS, 5, 0.1)
     found = label_propagation.propagate_densely(query, context, labels, window, rows=rows)
     torch.testing.assert_close(found, expected)
+
+
+def test_token_cut(tmp_path: Path) -> None:
+    tiny = "--num_images 1 --short_side 160 --pairs 1 --threads 1"
+    token_cut.main([*tiny.split(), "--output", str(tmp_path)])
+    ((_, tokens, *_, differing),) = cells(page(tmp_path, "token_cut"))
+    assert (tokens, differing) == ("10x17", "0")
 
 
 def test_vos_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
