@@ -1,16 +1,18 @@
 """srt_distill: adapt a Vision Transformer to unlabeled images by distilling the Stochastic Resonance Transformer.
 
 The public names, each loaded when it is first used, so that importing the package costs nothing. The commands do what
-`fit`, `distill_rounds`, `export_student`, `evaluate` and `compare` do.
+`adapt`, `embed`, `fit`, `distill_rounds`, `export_student`, `evaluate` and `compare` do.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srt_distill.adaptation import adapt
     from srt_distill.backbone import BackboneOptions, FeatureExtractor, FeatureOptions, load_backbone
     from srt_distill.comparison import compare, evaluate, open_candidate, open_candidates
     from srt_distill.data import UnlabeledImages
+    from srt_distill.embedding import embed
     from srt_distill.ensemble import StochasticResonance
     from srt_distill.ensemble.options import SRTOptions
     from srt_distill.exporting import export_student
@@ -27,8 +29,10 @@ __all__ = [
     "SRTOptions",
     "StochasticResonance",
     "UnlabeledImages",
+    "adapt",
     "compare",
     "distill_rounds",
+    "embed",
     "evaluate",
     "export_student",
     "fit",
@@ -39,9 +43,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "adaptation": ("adapt",),
     "backbone": ("BackboneOptions", "FeatureExtractor", "FeatureOptions", "load_backbone"),
     "comparison": ("compare", "evaluate", "open_candidate", "open_candidates"),
     "data": ("UnlabeledImages",),
+    "embedding": ("embed",),
     "ensemble": ("StochasticResonance",),
     "ensemble.options": ("SRTOptions",),
     "exporting": ("export_student",),

@@ -14,12 +14,14 @@ from types import FrameType
 from typing import Any
 
 COMMANDS = {
+    "adapt": "the whole job: adapt a backbone to images, export it, and say whether it helped",
     "fit": "adapt a backbone to unlabeled images by distilling its SRT features into its weights",
     "cache": "compute the SRT targets of fixed training crops once, for fit to read",
     "export": "write the adapted backbone out as a timm folder, proven equal to the student",
     "evaluate": "score any backbone, in one pass or under SRT, on DAVIS label propagation",
     "compare": "teacher, full SRT and student side by side on DAVIS: table, latency, pictures",
     "overlay": "draw the masks that evaluate or compare wrote over their videos: sheets, MP4 and GIF",
+    "embed": "write the features of any backbone to a file, dense or one vector per image",
     "visualize": "draw the features of any backbone as pictures: PCA colours, noise, SRT against resizing",
 }
 """Every command, each a function `run` in the module of `srt_distill.commands` of its name."""
@@ -32,6 +34,9 @@ commands:
 {chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
 
 A first run:
+  srt-distill adapt --backbone <timm name> --images <folder>
+
+Its parts:
   srt-distill fit --model.backbone <timm name> --data.source ImageFolder --data.source.root <folder>
   srt-distill export --checkpoint runs/srt_distill --output checkpoints/<name>
   srt-distill compare --teacher <timm name> --student checkpoints/<name> --davis <DAVIS root> --output <folder>
@@ -43,6 +48,8 @@ DONE, REFUSED, USAGE_ERROR, SIGNALLED = 0, 1, 2, 128
 """Exit statuses; SIGNALLED plus its number for a signal. docs/command_line.md has them as a table."""
 
 AFTER_STOP = {
+    "adapt": "the same command again goes on",
+    "embed": "the same command again goes on",
     "fit": "--resume last goes on from the last checkpoint, if there is one yet",
     "cache": "the same command again goes on",
     "evaluate": "the same command again goes on; what is finished is kept",

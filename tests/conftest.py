@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytest_plugins = ["tests.adaptation.collections_of_images"]
+
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a model hub

@@ -9,6 +9,7 @@ them as words or as a list, digits included (`--davis.sequences blackswan 0001`,
 """
 
 import difflib
+import inspect
 import json
 import re
 import shlex
@@ -68,7 +69,8 @@ class CommandParser(ArgumentParser):
             arguments["tasks"] = [
                 build(task, namespace[name]) for name, task in self._tasks.items() if self._is_named(namespace, name)
             ]
-            if not arguments["tasks"]:
+            needed = inspect.signature(self.function).parameters["tasks"].default is inspect.Parameter.empty
+            if needed and not arguments["tasks"]:
                 choices = ", ".join(f"--{name} ROOT" for name in self._tasks)
                 raise ValueError(f"no task given; name the data of at least one: {choices}")
         if "command" in get_type_hints(self.function):

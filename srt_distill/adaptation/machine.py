@@ -1,0 +1,137 @@
+"""What the machine is, and what a training step takes on it.
+
+Shape legend: B images, H W pixels.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from srt_distill.comparison.candidates import choose_device
+from srt_distill.latency import synchronize
+from srt_distill.training.distillation import SRTDistillation
+from srt_distill.training.held_out_scores import crop_margin
+from srt_distill.training.losses import feature_distance
+
+NUM_TIMED = 3
+"""Steps timed after one that warms up; the median counts."""
+
+LARGEST_BATCH = 16
+"""Images per step tried first on an accelerator; a CPU keeps the recipe's."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run is computed on.
+
+    Attributes:
+        device: Of the models.
+        name: In words.
+        precision: As Lightning names it: `bf16-mixed` where the device multiplies in bfloat16, else `32-true`.
+        num_workers: Processes that load images.
+    """
+
+    device: torch.device
+    name: str
+    precision: str
+    num_workers: int
+
+    @property
+    def accelerator(self) -> str:
+        """Lightning's name of the kind of device."""
+        return {"cuda": "gpu"}.get(self.device.type, self.device.type)
+
+    def autocast(self) -> AbstractContextManager:
+        """Compute as a run at this precision does."""
+        half = self.precision == "bf16-mixed"
+        return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
+
+
+def look_at_machine(device: str = "auto") -> Machine:
+    """Find the accelerator at hand, or the CPU, and what suits it.
+
+    Args:
+        device: `auto`, or a device that must be there.
+
+    Raises:
+        ValueError: If torch does not know or see it.
+    """
+    found = choose_device(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if found.type == "cuda":
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+        return Machine(found, torch.cuda.get_device_name(found), precision, max(1, min(8, cores - 1)))
+    name = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)" if found.type == "cpu" else found.type
+    return Machine(found, name, "32-true", 1 if cores > 1 else 0)
+
+
+def time_step(module: SRTDistillation, batch: UInt8[Tensor, "B 3 H W"], machine: Machine) -> float:
+    """Time a training step, teacher's passes and the student's both ways, without changing a weight.
+
+    Args:
+        module: With its models made.
+        batch: Crops with their margin.
+        machine: What it runs on.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        torch.OutOfMemoryError: If the batch does not fit into the accelerator.
+    """
+    module.to(machine.device)
+    durations = []
+    try:
+        for number in range(NUM_TIMED + 1):
+            synchronize(machine.device)
+            begun = time.perf_counter()
+            with machine.autocast():
+                crops = batch.to(machine.device)
+                images = module.normalization(crops)
+                with torch.no_grad():
+                    targets = module.target(crops, images, module.frozen.srt, (0, number))
+                maps = module.student_features(crop_margin(images, module.reading.srt.margin))
+                pairs = zip(maps, targets, strict=True)
+                loss = torch.stack([feature_distance(ours, theirs, module.loss) for ours, theirs in pairs]).sum()
+            loss.backward()
+            synchronize(machine.device)
+            durations.append(time.perf_counter() - begun)
+    finally:
+        module.zero_grad(set_to_none=True)
+    return sorted(durations[1:])[NUM_TIMED // 2]
+
+
+def repeat_crops(crops: UInt8[Tensor, "B 3 H W"], count: int) -> UInt8[Tensor, "_ 3 H W"]:
+    """Make a batch of `count` crops out of some, repeated as often as it takes."""
+    return crops.repeat(-(-count // len(crops)), 1, 1, 1)[:count]
+
+
+def fit_batch(time_batch: Callable[[int], float], first: int) -> tuple[int, float]:
+    """Find the largest batch that fits: half as large as the one before until it does.
+
+    Args:
+        time_batch: Takes a step of so many images, and tells its seconds.
+        first: Images tried first.
+
+    Returns:
+        Images per step, and seconds.
+
+    Raises:
+        torch.OutOfMemoryError: If not even one image fits.
+    """
+    batch = first
+    while True:
+        try:
+            return batch, time_batch(batch)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+        batch //= 2
+        torch.cuda.empty_cache()

@@ -1,0 +1,63 @@
+"""Whether an adaptation helped, in a sentence that claims no more than was measured.
+
+Shape legend: none.
+"""
+
+from dataclasses import dataclass
+
+from srt_distill.comparison import STUDENT, Comparison
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured of the exported student.
+
+    Attributes:
+        gap_closed: Share of the squared distance from the original's single pass to its SRT that the student has
+            closed on held-out images; None where none were held out.
+        num_held_out: Images that it was measured on.
+        smoothing: How much of that distance bilinear smoothing of the original's maps closes, which is free too.
+        comparison: Scores on labelled tasks, where some were given.
+    """
+
+    gap_closed: float | None
+    num_held_out: int
+    smoothing: float
+    comparison: Comparison | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Say whether it helped: by labels where there are some, else by held-out images."""
+        labelled = self.task_sentences
+        return " ".join([*labelled, self.label_free]) if labelled else self.label_free
+
+    @property
+    def label_free(self) -> str:
+        """Say what held-out images tell."""
+        if self.gap_closed is None:
+            return "Not known: too few images to hold any out, so that nothing was measured."
+        images = f"{self.num_held_out} held-out image{'s' * (self.num_held_out != 1)}"
+        if self.gap_closed <= 0:
+            return (
+                f"No: on {images} the student is no nearer to SRT than the original is (gap closed "
+                f"{self.gap_closed:.2f}, 0 is the original); keep the original."
+            )
+        end = "." if self.comparison else "; whether a task gains, only labels tell."
+        return (
+            f"By its features, yes: on {images} one pass of the student closes {self.gap_closed:.0%} of the squared "
+            f"distance from one pass of the original to its SRT, where smoothing the original's map closes "
+            f"{max(self.smoothing, 0.0):.0%}{end}"
+        )
+
+    @property
+    def task_sentences(self) -> list[str]:
+        """Say what the student gains on each labelled task."""
+        if self.comparison is None:
+            return []
+        said = [(result, self.comparison.verdicts(result)) for result in self.comparison.tasks]
+        return [
+            f"{result.info.title}: {verdict}"
+            for result, verdicts in said
+            for verdict in verdicts
+            if verdict.startswith(f"{STUDENT} ")
+        ]

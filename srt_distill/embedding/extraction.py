@@ -1,0 +1,121 @@
+"""Features of images by any backbone, in one file: what `srt-distill embed` does, as a function.
+
+Shape legend: B images, C channels, H W pixels, h w tokens.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
+from srt_distill.comparison import SINGLE_PASS
+from srt_distill.comparison.candidates import load_model, under_srt
+from srt_distill.data.recognition import recognise_images
+from srt_distill.embedding.loading import Batch, ResizedImages, load_batches
+from srt_distill.embedding.parts import IMAGES_PER_PART, Parts
+from srt_distill.ensemble.options import SRTOptions
+from srt_distill.files import require_writable
+from srt_distill.tasks.descriptors import describe_images
+
+Pooling = Literal["dense", "mean", "class"]
+"""dense: the map of every image. mean: its mean over tokens. class: the class token, after the final norm."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was written.
+
+    Attributes:
+        output: The file.
+        num_images: Images in it.
+        num_unreadable: Images that could not be read; each was named in a warning.
+    """
+
+    output: Path
+    num_images: int
+    num_unreadable: int
+
+
+def embed(
+    backbone: BackboneOptions | str,
+    images: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    pooling: Pooling = "mean",
+    features: FeatureOptions = FeatureOptions(),
+    srt: SRTOptions = SINGLE_PASS,
+    execution: ExecutionOptions = ExecutionOptions(),
+    short_side: int = 480,
+    batch_size: int = 8,
+    num_workers: int = 1,
+    half: bool = False,
+    progress: bool = True,
+) -> Embedded:
+    """Write the features of images to one file, with their names. Killed, the same call goes on.
+
+    Of safetensors, `dense` has a tensor (C, h, w) per image under its name; pooled features are one tensor `features`
+    (N, C), and the names a JSON list in the metadata. Of Parquet there is a row per image: name, features, and of dense
+    ones channels, height and width.
+
+    Args:
+        backbone: A model of timm, an export, a run; or its name.
+        images: A folder, a file list, videos, a data set, shards; or several of these.
+        output: File that ends in .safetensors or .parquet; an older one is replaced.
+        pooling: Maps, or one vector per image.
+        features: Which layer.
+        srt: What SRT averages; by default the single pass.
+        execution: How the model is run.
+        short_side: Pixels that the shorter side is brought to, at most; sides become whole patches.
+        batch_size: Images of one size that go through the model together.
+        num_workers: Processes that decode.
+        half: Store 16-bit numbers.
+        progress: Show a progress bar.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If options fit nothing, or parts of other settings lie beside the output.
+    """
+    backbone = BackboneOptions(backbone) if isinstance(backbone, str) else backbone
+    output = Path(output)
+    for name, value in (("short_side", short_side), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} {value} is not above 0; give 1 or more")
+    require_writable(output.parent)
+    model = load_model(backbone, features, execution)
+    candidate = under_srt(backbone.name, model, srt)
+    given = [str(word) for word in ([images] if isinstance(images, str | Path) else images)]
+    source = recognise_images(given).source
+    known = {"backbone": backbone.name, "pooling": pooling, "short_side": short_side, "half": half, "images": given}
+    parts = Parts(output, {**known, "features": dict(candidate.fingerprint)})
+    num_parts = -(-len(source) // IMAGES_PER_PART)
+    unreadable = 0
+    with tqdm(total=len(source), unit="image", disable=None if progress else True) as bar:
+        for number in range(num_parts):
+            places = range(number * IMAGES_PER_PART, min(len(source), (number + 1) * IMAGES_PER_PART))
+            if not parts.is_finished(number):
+                found: dict[str, np.ndarray] = {}
+                resized = ResizedImages(source, places, short_side, model.info)
+                for batch in load_batches(resized, batch_size, num_workers):
+                    if isinstance(batch, Batch):
+                        if pooling == "dense":
+                            rows = candidate.maps(batch.pixels)[-1].float().cpu()
+                        else:
+                            rows = describe_images(candidate, batch.pixels, pooling)
+                        rows = (rows.half() if half else rows).numpy()
+                        found |= {source.name(i): row for i, row in zip(batch.numbers, rows, strict=True)}
+                        bar.update(len(rows))
+                    else:
+                        warnings.warn(f"{batch[1]}; left out", stacklevel=2)
+                        unreadable += 1
+                parts.write(number, found)
+            else:
+                bar.update(len(places))
+    return Embedded(output, parts.put_together(num_parts, dense=pooling == "dense"), unreadable)
