@@ -69,9 +69,8 @@ def cut_densely(features: Float[Tensor, "C h w"]) -> Bool[np.ndarray, "h w"]:
 
 def measure(features: Float[Tensor, "C h w"], name: str, num_pairs: int) -> list[str]:
     """One row of the table."""
-    latency = time_pairs(
-        lambda: token_cut(features), lambda: cut_densely(features), CPU, max_pairs=num_pairs, budget=40.0
-    )
+    ours, original = partial(token_cut, features), partial(cut_densely, features)
+    latency = time_pairs(ours, original, CPU, max_pairs=num_pairs, budget=40.0)
     cut, literal = ours(), original()
     return [
         name,
@@ -105,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         keys = real_keys(options.images, options.num_images, options.backbone, options.weights, options.short_side)
     rows = [measure(features, f"image {number}", options.pairs) for number, features in enumerate(keys, start=1)]
-    source = "smooth random fields" if options.images is None else f"keys of {options.backbone} on photographs"
+    source = "smooth random fields" if options.images is None else f"of {options.backbone} on photographs"
     claim = f"""TokenCut on one image against its original formulation (dense generalised eigenvectors), on the same
 keys ({source}), from keys to region. Times and ratios are medians over pairs timed in turns."""
     header = ["image", "tokens", "edges", "ours", "original", "faster", "tokens differing"]
