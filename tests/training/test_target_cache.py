@@ -64,7 +64,7 @@ def config(tiny_folder, tiny_davis, tmp_path_factory):
             "backbone": {"name": f"local-dir:{tiny_folder}"},
             "layers": [0, -1],
             "layer_weights": None,
-            "srt": {"radius": 1, "interpolation": "nearest"},
+            "srt": {"radius": 1, "subset": "full", "interpolation": "nearest"},
         },
         "data": {"source": source, "views": 2, **crops},
     }
