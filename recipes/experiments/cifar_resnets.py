@@ -64,12 +64,13 @@ def write_page(results: list[dict[str, Any]], command: str) -> str:
     lines = ["# CIFAR-10 ResNets", "", f"`{command}`", ""]
     for result in results:
         depth, total = result["depth"], result["num_images"]
-        single, ensemble = PAPER.get(depth, (float("nan"), float("nan")))
+        paper = (
+            "The paper's weights on all 10,000: {} alone, {} under SRT.".format(*PAPER[depth]) if depth in PAPER else ""
+        )
         lines += [
             f"## ResNet-{depth}",
             "",
-            f"First {total:,} test images, {result['seconds']:.0f} s. The paper's weights on 10,000: {single} alone, "
-            f"{ensemble} under SRT.",
+            f"First {total:,} test images. {paper}".strip(),
             "",
             "| row | right | top-1 | gained | lost | McNemar's p |",
             "|---|---|---|---|---|---|",
@@ -96,16 +97,17 @@ def main(arguments: list[str] | None = None) -> None:
     UntouchedHead(options.data, "test", resize=None, crop=None).items()  # refuses data that is none
     store = options.output / "results.json"
     settings = {"radius": options.radius, "num_images": options.num_images}
+    command = f"python recipes/experiments/cifar_resnets.py DATA WEIGHTS --radius {options.radius}"
+    command += f" --num_images {options.num_images}" if options.num_images else ""
     found = json.loads(store.read_text()) if store.is_file() else {}
     done = found.get("networks", {}) if found.get("settings") == settings else {}
     for file in files:
         if file.stem not in done:
             done[file.stem] = measure(file, options.data, options.radius, options.num_images)
-            write_file(store, json.dumps({"settings": settings, "networks": done}, indent=1))
-    results = sorted(done.values(), key=lambda result: result["depth"])
-    page = write_page(results, f"python recipes/experiments/cifar_resnets.py DATA WEIGHTS --radius {options.radius}")
-    write_file(options.output / "README.md", page)
-    print(page)
+            write_file(store, json.dumps({"settings": settings, "networks": done}, indent=1) + "\n")
+        results = sorted(done.values(), key=lambda result: result["depth"])
+        write_file(options.output / "README.md", write_page(results, command))
+    print((options.output / "README.md").read_text())
 
 
 if __name__ == "__main__":

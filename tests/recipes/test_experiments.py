@@ -6,15 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "experiments"))
 
+import cifar_resnets
 import run as driver
 
 from srt_distill.commands.parsing import CommandParser
 from srt_distill.commands.run_parser import RunParser
+from srt_distill.tasks.cifar.resnet import CifarResNet
 
 ROOT = driver.ROOT
 EXPERIMENTS = sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
@@ -117,3 +121,28 @@ def test_a_stopped_experiment_goes_on_and_writes_its_page(experiment, tmp_path, 
     before = finished(tmp_path / "work")
     driver.run_experiment(experiment)
     assert finished(tmp_path / "work") == before
+
+
+def test_cifar_networks_that_are_counted_are_not_run_again(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(pixels).save(tmp_path / "images" / name / "0.png")
+    words = [str(tmp_path / "images"), str(tmp_path), "--radius", "1", "--output", str(tmp_path / "out")]
+    for blocks in (1, 2):
+        save_file(CifarResNet(blocks).state_dict(), tmp_path / f"cifar10_resnet{6 * blocks + 2}.safetensors")
+        counted = []
+
+        def count(weights, *rest, into=counted, measure=cifar_resnets.measure):
+            into.append(weights.stem)
+            return measure(weights, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cifar_resnets, "measure", count)
+            cifar_resnets.main(words)
+        assert counted == ["cifar10_resnet14" if blocks == 2 else "cifar10_resnet8"]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert page.index("## ResNet-8") < page.index("## ResNet-14")
+    assert page.count("| SRT d=1 edge |") == page.count("| mean of logits d=1 |") == 2
+    assert "--radius 1`" in page and str(tmp_path) not in page
