@@ -67,6 +67,7 @@ def fit_one_step(images: Path, run_folder: Path, backbone: Path, held_out: str) 
         "--model.backbone": f"local-dir:{backbone}",
         "--model.target": "SampledShifts",
         "--model.target.num_shifts": "4",
+        "--model.relations.weight": "0",
         "--data.source": "ImageFolder",
         "--data.source.root": str(images),
         "--data.crop_size": "64",
