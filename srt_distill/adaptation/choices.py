@@ -20,7 +20,7 @@ USUAL_CROP = 224
 FEWEST_TOKENS = 4
 """Side of the smallest crop in tokens; images too small for it are enlarged."""
 
-CROPS_PER_IMAGE = 30
+CROPS_PER_IMAGE = 20
 """Crops trained on per image of few images. More of the same has not moved what was measured (docs/results.md)."""
 
 FEWEST_STEPS = 200

@@ -4,7 +4,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import UInt8
@@ -65,7 +65,8 @@ def measure_headroom(
         ValueError: If there is no image.
     """
     module.to(machine.device)
-    dense, teacher, margin = dense_layers(module.reading.layers), module.frozen, module.reading.srt.margin
+    reading = replace(module.reading, readout="none")
+    dense, teacher, margin = dense_layers(reading.layers), reading.teacher(module.teacher), reading.srt.margin
     way = torch.zeros(len(dense))
     left, spread = way.clone(), way.clone()
     seen = 0

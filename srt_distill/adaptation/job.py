@@ -138,9 +138,9 @@ def adapt(
     run = load_run(best_checkpoint(folder))
     export_once(run, output / MODEL, progress=watched)
     comparison = judge(backbone, output / MODEL, tasks, output / COMPARISON, machine, watched) if tasks else None
-    verdict = Verdict(
-        run.scores.get("val/gap_closed"), int(plan.settings["data"]["held_out"]), plan.headroom.smoothing, comparison
-    )
+    smoothing = plan.headroom.smoothing if run.settings["readout"] == "none" else None
+    held_out = int(plan.settings["data"]["held_out"])
+    verdict = Verdict(run.scores.get("val/gap_closed"), held_out, smoothing, comparison)
     write_page(output, plan, found, run, machine, verdict)
     return Adaptation(output, output / MODEL, output / REPORT, verdict, plan.headroom, time.monotonic() - begun)
 

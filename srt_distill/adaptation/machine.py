@@ -14,11 +14,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from srt_distill.backbone.layers import parse_layer
 from srt_distill.comparison.candidates import choose_device
 from srt_distill.latency import synchronize
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.held_out_scores import crop_margin
-from srt_distill.training.losses import feature_distance
+from srt_distill.training.losses import feature_distance, relation_distance
 
 NUM_TIMED = 3
 """Steps timed after one that warms up; the median counts."""
@@ -98,8 +99,12 @@ def time_step(module: SRTDistillation, batch: UInt8[Tensor, "B 3 H W"], machine:
                 with torch.no_grad():
                     targets = module.target(crops, images, module.frozen.srt, (0, number))
                 maps = module.student_features(crop_margin(images, module.reading.srt.margin))
-                pairs = zip(maps, targets, strict=True)
-                loss = torch.stack([feature_distance(ours, theirs, module.loss) for ours, theirs in pairs]).sum()
+                loss = torch.zeros((), device=machine.device)
+                for spec, ours, theirs in zip(module.reading.layers, maps, targets, strict=True):
+                    loss = loss + feature_distance(ours, theirs, module.loss)
+                    related = module.relations
+                    if related.weight and parse_layer(spec).facet != "prefix":
+                        loss = loss + relation_distance(ours, theirs, related.temperature, related.window_radius)
             loss.backward()
             synchronize(machine.device)
             durations.append(time.perf_counter() - begun)

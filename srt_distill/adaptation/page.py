@@ -21,7 +21,7 @@ from srt_distill.training.reading import FeatureReading
 from srt_distill.visualization import pca_rgb
 from srt_distill.visualization.panels import Picture, to_picture
 
-COLUMNS = ("original, one pass", "original under SRT", "student, one pass")
+COLUMNS = ("original", "original under SRT", "student")
 
 SCORES = {
     "equivariance error": (

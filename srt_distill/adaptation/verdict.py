@@ -16,13 +16,14 @@ class Verdict:
         gap_closed: Share of the squared distance from the original's single pass to its SRT that the student has
             closed on held-out images; None where none were held out.
         num_held_out: Images that it was measured on.
-        smoothing: How much of that distance bilinear smoothing of the original's maps closes, which is free too.
+        smoothing: How much of that distance bilinear smoothing of the original's maps closes, which is free too; None
+            where its maps are read smoothed to begin with, as the student's are.
         comparison: Scores on labelled tasks, where some were given.
     """
 
     gap_closed: float | None
     num_held_out: int
-    smoothing: float
+    smoothing: float | None
     comparison: Comparison | None = None
 
     @property
@@ -43,10 +44,13 @@ class Verdict:
                 f"{self.gap_closed:.2f}, 0 is the original); keep the original."
             )
         end = "." if self.comparison else "; whether a task gains, only labels tell."
+        start = (
+            "one pass of the original" if self.smoothing is not None else "one pass of the original, smoothed as well,"
+        )
+        smoothing = "" if self.smoothing is None else f" (smoothing, free too, closes {max(self.smoothing, 0.0):.0%})"
         return (
             f"By its features, yes: on {images} one pass of the student closes {self.gap_closed:.0%} of the squared "
-            f"distance from one pass of the original to its SRT, where smoothing the original's map closes "
-            f"{max(self.smoothing, 0.0):.0%}{end}"
+            f"distance from {start} to its SRT{smoothing}{end}"
         )
 
     @property
