@@ -63,7 +63,8 @@ def cut_densely(features: Float[Tensor, "C h w"]) -> Bool[np.ndarray, "h w"]:
     seed = np.argmax(np.abs(vector))
     inside = vector > vector.mean()
     inside = inside if inside[seed] else ~inside
-    parts, _ = label(inside.reshape(grid))
+    parts = np.zeros(grid, dtype=np.int32)
+    label(inside.reshape(grid), output=parts)
     return parts == parts[np.unravel_index(seed, grid)]
 
 
