@@ -139,7 +139,7 @@ class Comparison:
         """Say what each candidate but the reference gained on a task, cheapest first; or that this cannot be told."""
         passes = {cost.name: cost.passes for cost in self.costs}
         others = sorted((r for r in result.rows if r.name != self.reference), key=lambda r: passes.get(r.name, 1))
-        verdicts = [self._verdict(result, row, passes.get(row.name, 1)) for row in others]
+        verdicts = [self._verdict(result, row, passes.get(row.name)) for row in others]
         if others and self.ensemble is not None:
             ensemble = result.row(self.ensemble)
             if not result.improvement(ensemble) > 0:
@@ -147,7 +147,7 @@ class Comparison:
                 verdicts[0] += f" {self.ensemble} itself does not gain here ({gain}), so there is no share to state."
         return verdicts
 
-    def _verdict(self, result: TaskResult, row: Row, passes: int) -> str:
+    def _verdict(self, result: TaskResult, row: Row, passes: int | None) -> str:
         score, reference = result.headline, result.row(self.reference)
         low, high = row.intervals[score.name]
         cost = "one pass" if passes == 1 else f"{passes} passes"
@@ -159,7 +159,7 @@ class Comparison:
         count = len(result.items)
         items = f"{count} {result.info.item}" + "s" * (count != 1)
         better = f"better on {result.count_better(row, reference)} of {items}"
-        head = f"{row.name} ({cost} per image)"
+        head = row.name if passes is None else f"{row.name} ({cost} per image)"  # untimed, costs are not known
         gains = result.improvement(row) > 0
         if not result.can_tell(row):
             few = f"{items} are too few to tell" if count < FEWEST_ITEMS else f"{items} cannot tell"

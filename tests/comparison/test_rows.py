@@ -1,6 +1,7 @@
 """What rows say: gains, shares, verdicts, tables."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,10 @@ def test_a_student_that_gains_is_said_to_and_by_how_much():
     assert "better on 8 of 8 videos" in student
     assert student.endswith("That is 45% of the gain of SRT (+0.100).")
     assert srt.startswith("SRT (49 passes per image) beats teacher")
+
+
+def test_without_costs_nothing_is_said_of_passes():
+    assert all("per image" not in line for line in verdicts(replace(make_comparison(0.545), costs=())))
 
 
 def test_where_the_interval_holds_nothing_the_verdict_cannot_tell():
