@@ -215,7 +215,9 @@ class TaskTable:
 
     def by_item(self, row: Row, index: int) -> list[float]:
         """Give the headline of one item alone, under each seed."""
-        return [self.task.pool([self.outcomes(row, s)[index]])[self.headline.name] for s in range(len(row.seeds))]
+        pairs = [(self.outcomes(row, s)[index], self.outcomes(self.reference, s)[index]) for s in range(len(row.seeds))]
+        scores = [self.task.pool([ours]) | self.task.relate([ours], [theirs]) for ours, theirs in pairs]
+        return [score[self.headline.name] for score in scores]
 
     def _whole(self) -> float:
         """Give the ensemble's gain, or 0 where there is none to state shares of."""
