@@ -15,7 +15,7 @@ from typing import Any
 from srt_distill.adaptation.budget import parse_budget
 from srt_distill.adaptation.headroom import Headroom
 from srt_distill.adaptation.machine import Machine, look_at_machine
-from srt_distill.adaptation.page import draw_pictures, render_page
+from srt_distill.adaptation.page import draw_pictures, measure_relations, render_page
 from srt_distill.adaptation.plan import Plan, load_plan, make_data, make_model, make_plan
 from srt_distill.adaptation.verdict import Verdict
 from srt_distill.backbone import hash_weights
@@ -84,9 +84,9 @@ def adapt(
 ) -> Adaptation:
     """Adapt a backbone to unlabeled images, export it, and say whether it helped.
 
-    Looks at images, model and machine, chooses a run of the measured recipe that fits them, trains it, keeps the
-    student that did best on held-out images, exports that with proof, and writes a report. Called again with the same
-    arguments it goes on where it was stopped or killed.
+    Looks at images, model and machine, chooses a run of the measured recipe that fits them, trains it, exports the
+    student with proof (the last where relations are taught, else the one that did best on held-out images), and writes
+    a report. Called again with the same arguments it goes on where it was stopped or killed.
 
     Args:
         backbone: The model, or its name.
@@ -135,13 +135,21 @@ def adapt(
     if stopped_by is not None:
         model, report = output / MODEL, output / REPORT
         return Adaptation(output, model, report, None, plan.headroom, time.monotonic() - begun, stopped_by)
-    run = load_run(best_checkpoint(folder))
+    related = bool(plan.settings["model"].get("relations", {}).get("weight"))
+    run = load_run(last_checkpoint(folder) if related else best_checkpoint(folder))
     export_once(run, output / MODEL, progress=watched)
     comparison = judge(backbone, output / MODEL, tasks, output / COMPARISON, machine, watched) if tasks else None
     smoothing = plan.headroom.smoothing if run.settings["readout"] == "none" else None
     held_out = int(plan.settings["data"]["held_out"])
-    verdict = Verdict(run.scores.get("val/gap_closed"), held_out, smoothing, comparison)
-    write_page(output, plan, found, run, machine, verdict)
+    model = make_model(plan.settings)
+    data = make_data({**plan.settings, "data": {**plan.settings["data"], "num_workers": 0}}, found, model)
+    data.setup("fit")
+    relations = measure_relations(model, run, data, machine.device) if related else None
+    verdict = Verdict(run.scores.get("val/gap_closed"), held_out, smoothing, relations, comparison)
+    pictures = draw_pictures(model.reading, run, data, machine.device)
+    usage = f'timm.create_model("local-dir:{output / MODEL}", pretrained=True)'
+    page = f"{COMPARISON}/{REPORT}" if comparison is not None else None
+    write_file(output / REPORT, render_page(plan, verdict, run, pictures, usage, page))
     return Adaptation(output, output / MODEL, output / REPORT, verdict, plan.headroom, time.monotonic() - begun)
 
 
@@ -212,13 +220,3 @@ def judge(
         ensemble=lineup.ensemble,
         progress=progress,
     )
-
-
-def write_page(output: Path, plan: Plan, images: Recognised, run: Run, machine: Machine, verdict: Verdict) -> None:
-    """Draw features before and after on images that were not trained on, and write the page."""
-    model = make_model(plan.settings)
-    data = make_data({**plan.settings, "data": {**plan.settings["data"], "num_workers": 0}}, images, model)
-    pictures = draw_pictures(model.reading, run, data, machine.device)
-    usage = f'timm.create_model("local-dir:{output / MODEL}", pretrained=True)'
-    report = f"{COMPARISON}/{REPORT}" if verdict.comparison is not None else None
-    write_file(output / REPORT, render_page(plan, verdict, run, pictures, usage, report))

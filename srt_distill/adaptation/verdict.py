@@ -18,12 +18,15 @@ class Verdict:
         num_held_out: Images that it was measured on.
         smoothing: How much of that distance bilinear smoothing of the original's maps closes, which is free too; None
             where its maps are read smoothed to begin with, as the student's are.
+        relations_closed: The same share of the distance of relations between tokens, where the recipe teaches these;
+            then it decides, as values are not what was taught.
         comparison: Scores on labelled tasks, where some were given.
     """
 
     gap_closed: float | None
     num_held_out: int
     smoothing: float | None
+    relations_closed: float | None = None
     comparison: Comparison | None = None
 
     @property
@@ -38,6 +41,15 @@ class Verdict:
         if self.gap_closed is None:
             return "Not known: too few images to hold any out, so that nothing was measured."
         images = f"{self.num_held_out} held-out image{'s' * (self.num_held_out != 1)}"
+        if self.relations_closed is not None:
+            gained = self.relations_closed > 0
+            way = "nearer to" if gained else "further from"
+            return (
+                f"{'By its features, yes' if gained else 'No'}: on {images} the relations between tokens, which the "
+                f"recipe teaches, are {abs(self.relations_closed):.0%} {way} SRT's "
+                f"than the original's are (of values the gap closed is {self.gap_closed:.2f}, 0 is the original); "
+                + ("whether a task gains, only labels tell." if gained else "keep the original.")
+            )
         if self.gap_closed <= 0:
             return (
                 f"No: on {images} the student is no nearer to SRT than the original is (gap closed "

@@ -46,7 +46,7 @@ def adapted(tiny_folder, photographs, tmp_path_factory):
 def test_a_folder_becomes_a_model_and_a_page(adapted):
     assert {path.name for path in adapted.iterdir()} >= {"model", "report.html", "config.yaml", "run"}
     model = timm.create_model(f"local-dir:{adapted / 'model'}", pretrained=True)
-    run = load_run(adapted / "run" / "checkpoints" / "best.ckpt")
+    run = load_run(adapted / "run" / "checkpoints" / "last.ckpt")
     assert hash_weights(model) == hash_weights(run.student)
     page = (adapted / "report.html").read_text()
     assert page.count("data:image/jpeg") == 2 and page.count("data:image/png") == 6  # two images are held out
@@ -133,3 +133,8 @@ def test_a_folder_of_somebody_else_is_left_alone(tiny_folder, photographs, tmp_p
     (tmp_path / "model").mkdir()
     with pytest.raises(ValueError, match="of no adaptation; name another --output"):
         adapt(str(tiny_folder), photographs, tmp_path)
+
+
+@pytest.mark.parametrize(("closed", "says"), [(0.3, "yes: .*30% nearer.*-1.05"), (-0.1, "^No: .*10% further.*keep")])
+def test_relations_decide_where_they_are_taught(closed, says):
+    assert re.search(says, Verdict(-1.05, 3, None, closed).sentence)
