@@ -207,7 +207,7 @@ class TaskTable:
             [item.name, *(plain(statistics.fmean(self.by_item(row, index))) for row in self.rows)]
             for index, item in enumerate(self.items)
         ]
-        lines = [f"## {info.title}", "", f"{len(self.items)} {info.item}s; {info.source}.", ""]
+        lines = [f"## {info.title}", "", f"Items ({info.item}): {len(self.items)}. Source: {info.source}.", ""]
         lines += [*markdown_table(header, cells), ""]
         if len(self.items) <= 20:
             lines += markdown_table([f"{name} by {info.item}", *(row.name for row in self.rows)], by_item)
