@@ -35,6 +35,9 @@ STUDENT_FOLDER = "student"
 PARITY_FILE = "parity.json"
 """What an export says of itself."""
 
+GAP_CLOSED, RELATIONS_CLOSED = "val/gap_closed", "val/relations_closed"
+"""Held-out scores: of values, and of relations between tokens where these are taught."""
+
 Readout = Literal["none", "bilinear"]
 """How a student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
 
@@ -131,6 +134,11 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> None:
     checkpoint["scores"] |= {name: value for name, value in scores.items() if is_score(name)}
     with replaced_file(path) as temporary:
         torch.save(checkpoint, temporary)
+
+
+def headline(scores: Mapping[str, Any]) -> str:
+    """Name the score that tells whether a student is better: of relations, where they were taught, else of values."""
+    return RELATIONS_CLOSED if RELATIONS_CLOSED in scores else GAP_CLOSED
 
 
 def is_score(name: str) -> bool:

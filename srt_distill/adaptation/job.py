@@ -15,7 +15,7 @@ from typing import Any
 from srt_distill.adaptation.budget import parse_budget
 from srt_distill.adaptation.headroom import Headroom
 from srt_distill.adaptation.machine import Machine, look_at_machine
-from srt_distill.adaptation.page import draw_pictures, measure_relations, render_page
+from srt_distill.adaptation.page import draw_pictures, render_page
 from srt_distill.adaptation.plan import Plan, load_plan, make_data, make_model, make_plan
 from srt_distill.adaptation.verdict import Verdict
 from srt_distill.backbone import hash_weights
@@ -24,7 +24,7 @@ from srt_distill.comparison import STUDENT, Comparison, compare, open_candidates
 from srt_distill.data.recognition import Recognised, recognise_images
 from srt_distill.exporting import export_student
 from srt_distill.files import require_writable, write_file
-from srt_distill.runs import CONFIG_FILE, PARITY_FILE, Run, load_run, read_checkpoint
+from srt_distill.runs import CONFIG_FILE, GAP_CLOSED, PARITY_FILE, RELATIONS_CLOSED, Run, load_run, read_checkpoint
 from srt_distill.tasks import Task
 from srt_distill.training.fit import fit
 from srt_distill.training.run_folder import BEST_CHECKPOINT, last_checkpoint
@@ -135,8 +135,7 @@ def adapt(
     if stopped_by is not None:
         model, report = output / MODEL, output / REPORT
         return Adaptation(output, model, report, None, plan.headroom, time.monotonic() - begun, stopped_by)
-    related = bool(plan.settings["model"].get("relations", {}).get("weight"))
-    run = load_run(last_checkpoint(folder) if related else best_checkpoint(folder))
+    run = load_run(best_checkpoint(folder))
     export_once(run, output / MODEL, progress=watched)
     comparison = judge(backbone, output / MODEL, tasks, output / COMPARISON, machine, watched) if tasks else None
     smoothing = plan.headroom.smoothing if run.settings["readout"] == "none" else None
@@ -144,8 +143,8 @@ def adapt(
     model = make_model(plan.settings)
     data = make_data({**plan.settings, "data": {**plan.settings["data"], "num_workers": 0}}, found, model)
     data.setup("fit")
-    relations = measure_relations(model, run, data, machine.device) if related else None
-    verdict = Verdict(run.scores.get("val/gap_closed"), held_out, smoothing, relations, comparison)
+    gap, relations = run.scores.get(GAP_CLOSED), run.scores.get(RELATIONS_CLOSED)
+    verdict = Verdict(gap, held_out, smoothing, relations, comparison)
     pictures = draw_pictures(model.reading, run, data, machine.device)
     usage = f'timm.create_model("local-dir:{output / MODEL}", pretrained=True)'
     page = f"{COMPARISON}/{REPORT}" if comparison is not None else None

@@ -16,9 +16,7 @@ from srt_distill.backbone import backbone_normalization
 from srt_distill.comparison.report.sheets import photo_uri, tokens_uri
 from srt_distill.data import UnlabeledImages
 from srt_distill.runs import Run
-from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.held_out_scores import crop_margin, dense_layers
-from srt_distill.training.losses import relation_distance
 from srt_distill.training.reading import FeatureReading
 from srt_distill.visualization import pca_rgb
 from srt_distill.visualization.panels import Picture, to_picture
@@ -77,38 +75,6 @@ def draw_pictures(
             if len(pictures) == num_images:
                 return pictures
     return pictures
-
-
-def measure_relations(model: SRTDistillation, run: Run, data: UnlabeledImages, device: torch.device) -> float | None:
-    """Measure on held-out images how much nearer a student's relations of tokens are to SRT's than its teacher's.
-
-    Args:
-        model: Which features, how they are read, and how relations are compared.
-        run: Student and teacher.
-        data: Crops with their margin, set up.
-        device: What computes.
-
-    Returns:
-        1 - distance of the student / distance of the teacher, 0 for the untouched one; None without held-out images.
-    """
-    held_out = data.val_dataloader()
-    if isinstance(held_out, list):
-        return None
-    reading, related = model.reading, model.relations
-    student, teacher = reading.student(run.student.to(device)), reading.teacher(run.teacher.to(device))
-    normalize, layer = backbone_normalization(run.teacher), dense_layers(reading.layers)[-1]
-    ours = theirs = 0.0
-    for batch in held_out:
-        images = normalize(batch.to(device))
-        inner = crop_margin(images, reading.srt.margin)
-        with torch.inference_mode():
-            target = teacher.srt(images)[layer]
-            found = [
-                relation_distance(maps[layer], target, related.temperature, related.window_radius)
-                for maps in (student(inner), teacher.single(inner))
-            ]
-        ours, theirs = ours + len(batch) * float(found[0]), theirs + len(batch) * float(found[1])
-    return 1 - ours / theirs if theirs else 0.0
 
 
 def render_page(

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.run_parser import RunParser, backbone_options, run_folder
+from srt_distill.runs import RELATIONS_CLOSED
 from srt_distill.training.fit import FitResult, fit
 from srt_distill.training.rounds import distill_rounds
 
@@ -47,7 +48,8 @@ class FitParser(RunParser):
         self.parser.add_argument(
             "--patience",
             type=int | None,
-            help="Stop after so many measurements without a higher val/gap_closed; null never does.",
+            help="Stop after so many measurements without a higher val/gap_closed (or val/relations_closed, where "
+            "relations are taught); null never does.",
         )
         self.parser.add_argument(
             "--rounds",
@@ -104,8 +106,11 @@ def describe_result(result: FitResult) -> list[str]:
     if gap is None:
         lines.append("nothing was measured: no images were held out (data.held_out), so whether it helped is not known")
     else:
-        lines.append(f"gap closed on held-out images: {gap:.3f} (0 = the teacher's single pass, 1 = its SRT)")
-        if gap <= 0:
+        relations, ends = result.scores.get(RELATIONS_CLOSED), "(0 = the teacher's single pass, 1 = its SRT)"
+        if relations is not None:
+            lines.append(f"relations between tokens, closed on held-out images: {relations:.3f} {ends}")
+        lines.append(f"gap closed on held-out images: {gap:.3f} {ends if relations is None else '(of values)'}")
+        if (gap if relations is None else relations) <= 0:
             lines.append("the student is no nearer to SRT than its teacher is: it did not help on these images")
     for layer in result.layers:
         by_layer = result.scores.get(f"val/gap_closed_layer_{layer}")

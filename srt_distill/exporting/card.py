@@ -14,6 +14,7 @@ import yaml
 from srt_distill.exporting.parity import Parity
 from srt_distill.exporting.provenance import Source, describe_license, without_paths
 from srt_distill.exporting.verification import Proof
+from srt_distill.runs import RELATIONS_CLOSED
 
 GAP = "val/gap_closed"
 PREFIX_FACET = ":prefix"  # layers of class and register tokens; all others are dense
@@ -189,7 +190,15 @@ def describe_outcome(scores: Mapping[str, float], layers: Sequence[int | str]) -
     dense = [gap for layer, gap in by_layer.items() if not layer.endswith(PREFIX_FACET)]
     known = [gap for gap in dense if gap is not None]
     gap = sum(known) / len(known) if known else scores.get(GAP) if dense else None
-    if gap is None and not scores:
+    relations = scores.get(RELATIONS_CLOSED)
+    if relations is not None and math.isfinite(relations):
+        verdict = "Training did not help there." if relations <= 0 else "That is what was taught."
+        lines = [
+            f"**On held-out images {relations:.3f} of the distance between the teacher's relations of tokens and those "
+            f"under SRT is closed. {verdict}**"
+        ]
+        lines += [] if gap is None else [f"Of the values of dense features, {gap:.3f} of the gap is closed."]
+    elif gap is None and not scores:
         lines = ["**Nothing was measured while this student was trained: whether it is better is not known.**"]
     elif gap is None or not math.isfinite(gap):
         lines = ["**How much of the gap to SRT its dense features close was not measured.**"]

@@ -57,7 +57,8 @@ class SRTDistillation(pl.LightningModule):
 
     Batches are uint8 images (B, 3, H+2m, W+2m), as `srt_distill.data.UnlabeledImages` makes them; m is `srt.margin`.
     Logged: the training loss, in all and per layer; on held-out images `val/gap_closed` (0 untouched, 1 SRT in one
-    pass) and what else `srt_distill.training.held_out_scores.HeldOutScores` tells.
+    pass), `val/relations_closed` where relations are taught, and what else
+    `srt_distill.training.held_out_scores.HeldOutScores` tells.
 
     Args:
         backbone: What is adapted.
@@ -125,7 +126,7 @@ class SRTDistillation(pl.LightningModule):
         self.trainable, self.penalty, self.execution, self.seed = trainable, penalty, execution, seed
         self._make_optimizer, self.layer_decay = optimizer, layer_decay
         self._make_scheduler, self.lr_interval = lr_scheduler, lr_interval
-        self.held_out = HeldOutScores(layers)
+        self.held_out = HeldOutScores(layers, relations if relations.weight else None)
         self.frozen_origin: FrozenTeacher | None = None
         self._loaded: tuple[nn.Module, ...] = ()
         self._stored: dict[str, Any] | None = None  # what the checkpoint that is resumed says of its run
@@ -233,7 +234,7 @@ class SRTDistillation(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the held-out scores."""
         for name, value in {**self.held_out.compute(), "weight_drift": self._drift}.items():
-            self.log(f"val/{name}", value, prog_bar=name == "gap_closed", sync_dist=False)
+            self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.held_out.headline, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the student without hub or weights file, and what tells its run from others."""

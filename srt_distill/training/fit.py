@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from srt_distill.data import UnlabeledImages
 from srt_distill.files import write_file
-from srt_distill.runs import CONFIG_FILE, is_score, record_scores
+from srt_distill.runs import CONFIG_FILE, headline, is_score, record_scores
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.run_folder import BEST_CHECKPOINT, choose_checkpoint, keep_aside, last_checkpoint, locked
 from srt_distill.training.run_trainer import in_words, make_trainer, quiet_lightning
@@ -65,7 +65,8 @@ def fit(
         folder: Of the run. A second run in it is refused.
         resume: None to start; `last` to go on with the run in the folder; `auto` to go on if there is one; or a file.
         checkpoint_every: Steps between checkpoints that a killed run resumes from; 0 for the end only.
-        patience: Validations without a higher `val/gap_closed` after which training stops; None never.
+        patience: Validations without a higher `val/gap_closed` (`val/relations_closed`, where these are taught) after
+            which training stops; None never.
         config: YAML to write into the folder as config.yaml, once the run is accepted.
         **trainer: Arguments of Lightning's Trainer.
 
@@ -92,7 +93,7 @@ def fit(
             stack.enter_context(locked(folder))
         stack.enter_context(requests.listening())
         checkpoints = RunCheckpoints(folder, checkpoint_every, requests)
-        made = make_trainer(trainer, folder, checkpoints, patience)
+        made = make_trainer(trainer, folder, checkpoints, patience, model.held_out.headline)
         try:
             made.callbacks.append(_Acceptance(folder, config))  # type: ignore[attr-defined]
             made.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
@@ -121,7 +122,8 @@ def _finish(
     if trainer.is_global_zero and scores:
         record_scores(last, scores)
         best = last.with_name(BEST_CHECKPOINT)
-        if "val/gap_closed" in scores and (checkpoints.is_best(scores["val/gap_closed"]) or not best.exists()):
+        score = scores.get(headline(scores))
+        if score is not None and (checkpoints.is_best(score) or not best.exists()):
             keep_aside(last, best)
     trainer.strategy.barrier()
     return scores

@@ -14,7 +14,9 @@ from torchmetrics import Metric
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.ensemble import StochasticResonance, aligned_maps
 from srt_distill.extractor import Extractor
-from srt_distill.training.feature_metrics import EquivarianceError, FeatureSpread, GapClosed
+from srt_distill.runs import GAP_CLOSED, RELATIONS_CLOSED
+from srt_distill.training.feature_metrics import EquivarianceError, FeatureSpread, GapClosed, RelationsClosed
+from srt_distill.training.settings import RelationOptions
 
 M = TypeVar("M", bound=Metric)
 
@@ -33,14 +35,16 @@ class HeldOutScores(nn.Module):
 
     gap_closed: share of the way from the teacher's single pass to the target, of maps of tokens alone (class and
     register tokens hardly move under SRT, so that theirs says little); gap_closed_origin: the same for the backbone
-    that the first of several rounds started from. equivariance_error: what moves when the image moves by less than a
-    patch. effective_rank, feature_variance: how the tokens spread, which too much smoothing undoes.
+    that the first of several rounds started from; relations_closed: the same of the relations between tokens, where
+    these are taught. equivariance_error: what moves when the image moves by less than a patch. effective_rank,
+    feature_variance: how the tokens spread, which too much smoothing undoes.
 
     Args:
         layers: Specs of the layers whose maps are compared, for the names of their scores.
+        relations: How tokens are related, where relations are taught; None where they are not.
     """
 
-    def __init__(self, layers: Sequence[int | str]) -> None:
+    def __init__(self, layers: Sequence[int | str], relations: RelationOptions | None = None) -> None:
         super().__init__()
         self.layers = tuple(layers)
         self.dense = dense_layers(layers) or list(range(len(layers)))
@@ -50,6 +54,9 @@ class HeldOutScores(nn.Module):
         self.student_spread = one_each(FeatureSpread, layers)
         self.teacher_spread = one_each(FeatureSpread, layers)
         self.gap_closed_origin = one_each(GapClosed, layers)
+        how = None if relations is None else (relations.temperature, relations.window_radius)
+        self.headline = GAP_CLOSED if relations is None else RELATIONS_CLOSED  # tells whether the student is better
+        self.relations_closed = nn.ModuleList([] if how is None else [RelationsClosed(*how) for _ in self.dense])
         self._seen: dict[tuple[str, int], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {}
 
     def update(
@@ -89,6 +96,8 @@ class HeldOutScores(nn.Module):
         for metrics, single, averaged in gaps:
             for metric, s, t, target in zip(metrics, ours, single, averaged, strict=True):
                 metric.update(s, t, target)
+        for metric, index in zip(self.relations_closed, self.dense, strict=False):  # none where none are taught
+            cast(RelationsClosed, metric).update(ours[index], theirs[index], targets[index])
         for moves, spreads, extract, maps in (
             (self.student_equivariance, self.student_spread, student, ours),
             (self.teacher_equivariance, self.teacher_spread, teacher.single, theirs),
@@ -129,6 +138,9 @@ class HeldOutScores(nn.Module):
             scores[name] = torch.stack([by_layer[index] for index in self.dense]).mean()
             if len(by_layer) > 1:
                 scores |= {f"{name}_layer_{layer}": v for layer, v in zip(self.layers, by_layer, strict=True)}
+        if len(self.relations_closed):
+            shares = [cast(RelationsClosed, metric).compute() for metric in self.relations_closed]
+            scores["relations_closed"] = torch.stack(shares).mean()
         self.reset()
         return scores
 

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
+from srt_distill.runs import headline
+
 NUM_LINES = 10
 """Lines of a run that is not watched on a terminal."""
 
@@ -54,7 +56,8 @@ class RunProgress(ProgressBar):
             print(f"step {trainer.global_step}{of}: {said}{self._time_left(trainer.global_step)}", flush=True)
 
     def _numbers(self, trainer: pl.Trainer) -> dict[str, str]:
-        wanted = {"loss": "train/loss", "gap closed": "val/gap_closed"}
+        score = headline(trainer.callback_metrics)
+        wanted = {"loss": "train/loss", score.removeprefix("val/").replace("_", " "): score}
         known = {short: trainer.callback_metrics.get(name) for short, name in wanted.items()}
         return {short: f"{value.item():.3g}" for short, value in known.items() if value is not None}
 

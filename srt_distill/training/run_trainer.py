@@ -39,7 +39,7 @@ EXPECTED_WARNINGS = (
 
 
 def make_trainer(
-    settings: Mapping[str, Any], folder: Path, checkpoints: RunCheckpoints, patience: int | None
+    settings: Mapping[str, Any], folder: Path, checkpoints: RunCheckpoints, patience: int | None, score: str
 ) -> pl.Trainer:
     """Build a trainer for a run.
 
@@ -48,6 +48,7 @@ def make_trainer(
         folder: Of the run.
         checkpoints: What saves it.
         patience: Validations without a better score after which it stops; None never.
+        score: The one that is to get better.
 
     Raises:
         ValueError: If the settings do not go together; it names the options.
@@ -61,7 +62,7 @@ def make_trainer(
     if settings.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
         callbacks.append(RunProgress())
     if patience is not None and not dry:
-        callbacks.append(EarlyStopping("val/gap_closed", mode="max", patience=patience, check_on_train_epoch_end=False))
+        callbacks.append(EarlyStopping(score, mode="max", patience=patience, check_on_train_epoch_end=False))
     if settings["logger"] and not dry:
         callbacks.append(LearningRateMonitor(logging_interval="step"))
     settings["callbacks"] = [*callbacks, FeaturePanels(), Throughput(), checkpoints]

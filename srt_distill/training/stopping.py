@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from srt_distill.backbone import require_finite
-from srt_distill.runs import CHECKPOINT_FOLDER
+from srt_distill.runs import CHECKPOINT_FOLDER, headline
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.run_folder import BEST_CHECKPOINT, last_checkpoint
 
@@ -130,7 +130,7 @@ class RunCheckpoints(Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit" or getattr(trainer, "fast_dev_run", False):
             return
         self.validated_at = trainer.global_step
-        score = trainer.callback_metrics.get("val/gap_closed")
+        score = trainer.callback_metrics.get(headline(trainer.callback_metrics))
         if score is not None and self.is_best(score.item()):
             trainer.save_checkpoint(self.folder / CHECKPOINT_FOLDER / BEST_CHECKPOINT, weights_only=False)
 

@@ -6,11 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srt_distill.runs import headline
+from srt_distill.training.held_out_scores import crop_margin
 from srt_distill.training.losses import relation_distance
 from srt_distill.training.settings import RelationOptions
 from srt_distill.training.targets import AllShifts, SampledShifts
 from tests.oracles import relation_distance_literally
-from tests.training.distilling import distillation, loader, quiet_trainer
+from tests.training.distilling import RADIUS, distillation, images, loader, quiet_trainer
 
 
 @given(st.integers(1, 4), st.integers(2, 5), st.sampled_from([None, 1, 2]), st.sampled_from([0.1, 1.0]))
@@ -63,3 +65,29 @@ def test_trained_relations_come_nearer(tmp_path, tiny_folder):
     module = distillation(tiny_folder, relations=RelationOptions(weight=100.0), layers=layers, readout="bilinear")
     quiet_trainer(tmp_path, max_steps=30, callbacks=[watch]).fit(module, loader())
     assert sum(watch.seen[-2:]) < 0.9 * sum(watch.seen[:2])
+
+
+def test_held_out_relations_tell_whether_it_helped(tmp_path, tiny_folder):
+    """1 - D(student, SRT) / D(teacher, SRT), beside the gap of values; 0 for the untouched student."""
+    module = distillation(tiny_folder, relations=RelationOptions(weight=100.0), layers=(-1, "-1:prefix"))
+    quiet_trainer(tmp_path).validate(module, loader(4, seed=1), verbose=False)
+    scores = module.trainer.callback_metrics
+    assert (
+        module.held_out.headline == headline(scores) == "val/relations_closed" and scores[module.held_out.headline] == 0
+    )
+    quiet_trainer(tmp_path, max_steps=30).fit(module, loader(), loader(4, seed=1))
+    after = module.trainer.callback_metrics[module.held_out.headline].item()
+    crops = module.normalization(images(4, seed=1))
+    with torch.no_grad():
+        target = module.frozen.srt(crops)[0]
+        inner = crop_margin(crops, RADIUS)
+        ours, theirs = module.student_features(inner)[0], module.frozen.single(inner)[0]
+    expected = 1 - relation_distance(ours, target) / relation_distance(theirs, target)
+    assert after == pytest.approx(expected.item(), rel=1e-4) and after > 0
+
+
+def test_values_alone_are_told_by_the_gap(tmp_path, tiny_folder):
+    module = distillation(tiny_folder)
+    quiet_trainer(tmp_path).validate(module, loader(4), verbose=False)
+    assert headline(module.trainer.callback_metrics) == module.held_out.headline == "val/gap_closed"
+    assert "val/relations_closed" not in module.trainer.callback_metrics
