@@ -16,6 +16,7 @@ import make_videos
 import photos
 import scene
 
+from srt_distill.tasks.davis.sequence_scores import object_ids
 from srt_distill.tasks.davis.videos import list_sequences, open_videos, read_mask
 
 SMALL = {"num_train": 2, "num_val": 3, "train_frames": 2, "val_frames": 3, "height": 64, "width": 96}
@@ -46,7 +47,7 @@ def test_layout_is_the_one_that_the_davis_evaluation_reads(videos):
     opened = open_videos(videos, names)
     assert [len(video.frames) for video in opened] == [3, 3, 3]
     assert {video.size for video in opened} == {(64, 96)}
-    assert [video.num_objects for video in opened] == [2, 3, 4]
+    assert [len(object_ids(read_mask(video.masks[0]))) for video in opened] == [2, 3, 4]
     assert len(list((videos / "JPEGImages/480p").iterdir())) == 5
 
 
