@@ -107,7 +107,7 @@ def choose_steps(num_images: int, batch_size: int, most: int) -> int:
     Args:
         num_images: Trained on.
         batch_size: Images per step.
-        most: Steps of the measured recipe.
+        most: Steps of the default recipe.
     """
     return max(min(FEWEST_STEPS, most), min(most, -(-CROPS_PER_IMAGE * num_images // batch_size)))
 

@@ -84,7 +84,7 @@ def adapt(
 ) -> Adaptation:
     """Adapt a backbone to unlabeled images, export it, and say whether it helped.
 
-    Looks at images, model and machine, chooses a run of the measured recipe that fits them, trains it, exports the
+    Looks at images, model and machine, chooses a run of the default recipe that fits them, trains it, exports the
     student with proof (the last where relations are taught, else the one that did best on held-out images), and writes
     a report. Called again with the same arguments it goes on where it was stopped or killed.
 

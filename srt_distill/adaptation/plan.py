@@ -120,7 +120,7 @@ def measured_batches(data: UnlabeledImages) -> CropLoader:
 def make_plan(
     backbone: BackboneOptions, images: Recognised, machine: Machine, budget: Budget, folder: Path, seed: int
 ) -> Plan:
-    """Choose a run: the measured recipe, fitted to images, model and machine.
+    """Choose a run: the default recipe, fitted to images, model and machine.
 
     Args:
         backbone: What is adapted.
@@ -202,7 +202,7 @@ def _choose_steps(
         why = f"what {in_words(budget.seconds)} allow, less what export and report take"
     else:
         steps = choose_steps(num_images, batch, recipe_steps)
-        why = "the measured recipe's" if steps == recipe_steps else "fewer than the recipe's, as images are few"
+        why = "the default recipe's" if steps == recipe_steps else "fewer than the recipe's, as images are few"
     crops = steps * batch / num_images
     shown = f"{crops:.0f} crops of each image" if crops >= 1 else f"a crop of {crops:.0%} of the images"
     return (

@@ -22,7 +22,7 @@ Adapt a backbone to unlabeled images, export it, and say whether it helped: the 
 
 It looks at images, model and machine and says on one screen what it chose and why: device, precision, crops, batch,
 steps, what is held out, and whether SRT changes these features enough to be worth distilling. Then it trains the
-measured recipe, exports the student proven equal, and writes a report with what held-out images tell of it. What it
+default recipe, exports the student proven equal, and writes a report with what held-out images tell of it. What it
 chose is a config that `srt-distill fit --config` takes. Stopped or killed, the same command goes on.
 
 options:

@@ -20,7 +20,7 @@ DESCRIPTION = """Adapt a backbone to unlabeled images by distilling its SRT feat
 
   srt-distill fit --model.backbone vit_small_patch16_224.dino --data.source ImageFolder --data.source.root photos
 
-The rest is the measured recipe, configs/distill/default.yaml. A YAML of your own goes on top of it (--config), and the
+The rest is the default recipe, configs/distill/default.yaml. A YAML of your own goes on top of it (--config), and the
 command line on top of that. Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages,
 VideoFrames or a Mixture of them; --data.source.help ImageFolder lists the options of one. The same goes for
 --model.target.help SampledShifts, --model.optimizer.help AdamW, --trainer.logger.help, --trainer.callbacks.help.

@@ -1,4 +1,4 @@
-"""The configs that come with the package, by name: `default`, the measured recipe, and those that change it.
+"""The configs that come with the package, by name: `default`, the default recipe, and those that change it.
 
 Shape legend: none.
 """
