@@ -36,8 +36,12 @@ class GapClosed(Metric):
         srt: Float[Tensor, "B C h w"],
     ) -> None:
         """Add a batch of maps: both single passes and the teacher's SRT."""
-        self.student_error += (student.float() - srt.float()).square().sum()
-        self.teacher_error += (teacher.float() - srt.float()).square().sum()
+        self.student_error += self.distance(student, srt)
+        self.teacher_error += self.distance(teacher, srt)
+
+    def distance(self, maps: Float[Tensor, "B C h w"], srt: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+        """Measure how far maps are from SRT, summed over the batch."""
+        return (maps.float() - srt.float()).square().sum()
 
     def compute(self) -> Float[Tensor, ""]:
         """Return the share, a scalar; 0 where teacher and SRT agree, so that there is no gap."""
@@ -46,43 +50,21 @@ class GapClosed(Metric):
         return 1 - self.student_error / self.teacher_error
 
 
-class RelationsClosed(Metric):
-    """Share of the distance of relations between tokens, from the single pass to SRT, that the student has covered.
-
-    1 - D(student, SRT) / D(teacher, SRT), D being `srt_distill.training.losses.relation_distance`, mean over images: 0
-    for an untouched student, negative for one that moved away.
+class RelationsClosed(GapClosed):
+    """The same share of the distance of relations between tokens, whatever their values.
 
     Args:
-        temperature: Of the softmax over similarities.
+        temperature: Of the softmax over similarities; see `srt_distill.training.losses.relation_distance`.
         window_radius: In tokens; None for the whole image.
     """
-
-    higher_is_better = True
-    student_distance: Tensor
-    teacher_distance: Tensor
 
     def __init__(self, temperature: float, window_radius: int | None) -> None:
         super().__init__()
         self.temperature, self.window_radius = temperature, window_radius
-        self.add_state("student_distance", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("teacher_distance", torch.zeros(()), dist_reduce_fx="sum")
 
-    def update(
-        self,
-        student: Float[Tensor, "B C h w"],
-        teacher: Float[Tensor, "B C h w"],
-        srt: Float[Tensor, "B C h w"],
-    ) -> None:
-        """Add a batch of maps: both single passes and the teacher's SRT."""
-        how = self.temperature, self.window_radius
-        self.student_distance += len(srt) * relation_distance(student, srt, *how)
-        self.teacher_distance += len(srt) * relation_distance(teacher, srt, *how)
-
-    def compute(self) -> Float[Tensor, ""]:
-        """Return the share, a scalar; 0 where teacher and SRT agree."""
-        if self.teacher_distance == 0:
-            return torch.zeros_like(self.student_distance)
-        return 1 - self.student_distance / self.teacher_distance
+    def distance(self, maps: Float[Tensor, "B C h w"], srt: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+        """Measure how far relations are from SRT's, summed over the batch."""
+        return len(srt) * relation_distance(maps, srt, self.temperature, self.window_radius)
 
 
 class EquivarianceError(Metric):
