@@ -22,7 +22,7 @@ from measuring import RESULTS, peak_allocated, write_table
 from torch import Tensor
 
 from srt_distill import FeatureExtractor, StochasticResonance, load_backbone
-from srt_distill.comparison.candidates import choose_device
+from srt_distill.comparison import choose_device
 from srt_distill.ensemble import mean_maps
 from srt_distill.ensemble.shifts import Shift, grid_shifts, lattice_shifts, pad_images, slice_view, unshift_tokens
 from srt_distill.extractor import Extractor

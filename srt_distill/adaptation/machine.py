@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from srt_distill.backbone.layers import parse_layer
-from srt_distill.comparison.candidates import choose_device
+from srt_distill.comparison import choose_device
 from srt_distill.latency import synchronize
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.held_out_scores import crop_margin

@@ -6,20 +6,16 @@ from srt_distill.comparison.candidates import (
     TEACHER,
     Baseline,
     Lineup,
-    Model,
     baseline_over,
-    choose_device,
-    load_model,
     open_candidate,
     open_candidates,
-    prepare_model,
-    require_maps,
     single_pass,
     srt_reader,
     under_srt,
 )
 from srt_distill.comparison.compare import compare, evaluate
 from srt_distill.comparison.judging import Judged, judge_items
+from srt_distill.comparison.models import Model, choose_device, load_model, prepare_model, require_maps
 from srt_distill.comparison.report import log_comparison, render_markdown
 from srt_distill.comparison.rows import Comparison, Cost, Row, TaskResult
 

@@ -13,8 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
-from srt_distill.comparison import SINGLE_PASS
-from srt_distill.comparison.candidates import load_model, under_srt
+from srt_distill.comparison import SINGLE_PASS, load_model, under_srt
 from srt_distill.data.recognition import recognise_images
 from srt_distill.embedding.loading import Batch, ResizedImages, load_batches
 from srt_distill.embedding.parts import IMAGES_PER_PART, Parts
