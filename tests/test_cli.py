@@ -75,6 +75,19 @@ def test_a_killed_run_goes_on_to_the_same_end(config, run_folder, tmp_path):
     assert hash_weights(load_run(tmp_path / "half").student) == hash_weights(load_run(tmp_path / "whole").student)
 
 
+def test_a_run_logs_where_it_is_told_and_says_how_to_look(config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = ["--trainer.default_root_dir", str(folder), "--trainer.max_steps", "2", "--trainer.logger", "csv"]
+    assert main(["fit", "--config", str(config), *words]) == 0
+    table = folder / "csv" / "version_0" / "metrics.csv"
+    said = capsys.readouterr().out
+    assert f"look at it:  {table}" in said
+    assert "tensorboard" not in said
+    assert "val/gap_closed" in table.read_text()
+    assert list((table.parent / "pictures").glob("*.png"))
+    assert not (folder / "tensorboard").exists()
+
+
 def test_export_evaluate_compare(run_folder, tiny_folder, tiny_davis, tmp_path, capsys):
     exported = tmp_path / "adapted"
     assert main(["export", "--checkpoint", str(run_folder), "--output", str(exported)]) == 0
@@ -90,7 +103,8 @@ def test_export_evaluate_compare(run_folder, tiny_folder, tiny_davis, tmp_path, 
     assert (tmp_path / "scores" / "global_results-val.csv").is_file()
 
     words = ["--teacher", str(tiny_folder), "--student", str(run_folder), "--srt.radius", "1"]
-    assert main(["compare", *words, *small, "--output", str(tmp_path / "report")]) == 0
+    assert main(["compare", *words, *small, "--output", str(tmp_path / "report"), "--log", str(run_folder)]) == 0
+    assert (run_folder / "tensorboard" / "compare" / "student").is_dir()
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [row["passes"] for row in results["costs"]] == [1, 9, 1]
     assert len({row["num_parameters"] for row in results["costs"]}) == 1

@@ -5,15 +5,18 @@ Shape legend: none.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast, get_args
+
+import yaml
 
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
 from srt_distill.commands.parsing import CommandParser
 from srt_distill.comparison import STUDENT, Baseline, Comparison, log_comparison, open_candidates, render_markdown
 from srt_distill.comparison import compare as compare_candidates
 from srt_distill.ensemble.options import SRTOptions
+from srt_distill.loggers import CLASS_NAMES, LoggerName
+from srt_distill.runs import CONFIG_FILE
 from srt_distill.tasks import Task
-
-LOG_FOLDER = "tensorboard"  # in a run folder, where `srt-distill fit` keeps its log
 
 
 def compare(
@@ -26,7 +29,8 @@ def compare(
     execution: ExecutionOptions = ExecutionOptions(),
     baselines: Sequence[Baseline] = (),
     token_stride: int | None = None,
-    tensorboard: Path | None = None,
+    log: Path | None = None,
+    logger: LoggerName | None = None,
     num_pictures: int = 4,
     latency_pairs: int = 15,
     latency_budget: float = 20.0,
@@ -50,8 +54,9 @@ def compare(
         baselines: Rows between SRT and student: what the paper compares SRT with, over the teacher's features.
             Interpolation costs no pass and gets a row over the student's features too.
         token_stride: Pixels between overlapping tokens; half the patch by default.
-        tensorboard: A run folder, or any folder of a TensorBoard log: the tables go there as text, and each candidate
-            as a trial with its scores into the tab of hyperparameters.
+        log: A run folder: each candidate is logged as a trial with its scores, the tables and this page with them, to
+            where the run was logged; or any folder, for TensorBoard.
+        logger: Where it is logged, if not where the run was; without --log the output is the folder.
         num_pictures: Items per task shown in pictures, from the largest loss to the largest gain.
         latency_pairs: Pairs of calls timed per candidate; 0 times nothing.
         latency_budget: Seconds after which no further pair is begun.
@@ -73,12 +78,28 @@ def compare(
         progress=progress,
         command=command,
     )
-    if tensorboard is not None:
-        run_log = tensorboard / LOG_FOLDER
-        log_comparison(comparison, run_log if run_log.is_dir() else tensorboard)
+    if log is not None or logger is not None:
+        folder = log or output
+        for name in [logger] if logger else loggers_of_run(folder):
+            log_comparison(comparison, name, folder, output)
     print(render_markdown(comparison))
     print(f"report: {output / 'report.html'}")
     return comparison
+
+
+def loggers_of_run(folder: Path) -> list[LoggerName]:
+    """Tell where a run was logged; TensorBoard, where it does not say.
+
+    Args:
+        folder: Of the run, or any other.
+    """
+    config = folder / CONFIG_FILE
+    given = yaml.safe_load(config.read_text())["trainer"].get("logger") if config.is_file() else None
+    names = []
+    for item in given if isinstance(given, list) else [given]:
+        name = item["class_path"].rpartition(".")[2] if isinstance(item, dict) else item
+        names.append(CLASS_NAMES.get(name, name))
+    return [cast(LoggerName, name) for name in names if name in get_args(LoggerName)] or ["tensorboard"]
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.run_parser import RunParser, backbone_options, run_folder
+from srt_distill.loggers import how_to_look
 from srt_distill.runs import RELATIONS_CLOSED
 from srt_distill.training.fit import FitResult, fit
 from srt_distill.training.rounds import distill_rounds
@@ -25,8 +26,9 @@ command line on top of that. Images come from data.source: ImageFolder, FileList
 VideoFrames or a Mixture of them; --data.source.help ImageFolder lists the options of one. The same goes for
 --model.target.help SampledShifts, --model.optimizer.help AdamW, --trainer.logger.help, --trainer.callbacks.help.
 
-The run folder gets checkpoints, a TensorBoard log and the full config. A stopped or killed run goes on under
---resume last. --rounds 2 trains twice, the second time with the first student as the frozen teacher."""
+The run folder gets checkpoints, a TensorBoard log and the full config; --trainer.logger csv, wandb or mlflow logs there
+instead. A stopped or killed run goes on under --resume last. --rounds 2 trains twice, the second time with the first
+student as the frozen teacher."""
 
 
 class FitParser(RunParser):
@@ -82,7 +84,7 @@ def run(arguments: Sequence[str]) -> None:
             **how,
         )
     if rank_zero_only.rank == 0:
-        print("\n".join(["", *describe_result(result), *advise(result, folder, config.trainer.logger)]), flush=True)
+        print("\n".join(["", *describe_result(result), *advise(result, folder)]), flush=True)
     if result.stopped_by is not None:
         raise SystemExit(128 + result.stopped_by)
 
@@ -126,11 +128,14 @@ def describe_result(result: FitResult) -> list[str]:
     return lines
 
 
-def advise(result: FitResult, folder: Path, logger: Any) -> list[str]:
+def advise(result: FitResult, folder: Path) -> list[str]:
     """Say in lines what comes next."""
     if result.stopped_by is not None:
         return ["go on:       the same command with --resume last"] if result.steps else []
     if result.dry:
         return []
-    look = [] if logger is False or "class_path" in (logger or {}) else [f"look at it:  tensorboard --logdir {folder}"]
-    return [*look, f"export it:   srt-distill export --checkpoint {folder} --output checkpoints/{folder.name}"]
+    looks = [how_to_look(logger, folder) for logger in result.loggers]
+    return [
+        *(f"look at it:  {look}" for look in looks if look),
+        f"export it:   srt-distill export --checkpoint {folder} --output checkpoints/{folder.name}",
+    ]

@@ -5,7 +5,7 @@ Shape legend: none.
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning.loggers import Logger
 
 from srt_distill import data
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.parsing import USAGE_ERROR, expand, expand_paths
 from srt_distill.data import UnlabeledImages
+from srt_distill.loggers import CLASS_NAMES, LoggerName
 from srt_distill.training.averaging import AveragedWeights  # noqa: F401  so that --trainer.callbacks knows it
 from srt_distill.training.callbacks import TaskScores  # noqa: F401  so that --trainer.callbacks knows it
 from srt_distill.training.configs import DEFAULT, find_config, list_configs
@@ -48,6 +50,9 @@ SHOWN = (
 
 SOURCES = [name for name in data.__all__ if name not in ("ImageSource", "UnlabeledImages")]
 """What `data.source` may be by a short name."""
+
+LoggerSetting = LoggerName | list[LoggerName] | Logger | Iterable[Logger] | bool | None
+"""What `--trainer.logger` may be: a word, or a logger written out with options of its own."""
 
 ENDS = ("max_epochs", "max_time")
 """Given without `max_steps`, they take the place of the default recipe's number of steps."""
@@ -86,7 +91,8 @@ class RunParser:
         configs = ", ".join(list_configs())
         self.parser.add_argument("-c", "--config", action="config", help=f"YAML of a run, or one of {configs}.")
         self.parser.add_argument("--seed_everything", type=int, default=0, help="The seed of all that is random.")
-        self.parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, fail_untyped=False)
+        self.parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, fail_untyped=False, skip={"logger"})
+        self.parser.add_argument("--trainer.logger", type=LoggerSetting, help=_FROM_LIGHTNING["trainer.logger"])
         self.parser.add_class_arguments(SRTDistillation, "model")
         self.parser.add_class_arguments(UnlabeledImages, "data")
         self.parser.set_defaults({"trainer.default_root_dir": "runs/srt_distill"})
@@ -137,6 +143,9 @@ class RunParser:
                 path = find_config(value if has_value else rest.pop(0))
                 given |= set(_flat_names(yaml.safe_load(path.read_text()) or {}))
                 option, has_value, value = "--config", "=", str(path)
+            if option == "--trainer.logger" and not any(word.startswith("--trainer.logger.") for word in words):
+                value = CLASS_NAMES.get(value, value)  # type: ignore[arg-type]
+                rest[:1] = [CLASS_NAMES.get(word, word) for word in rest[:1]]
             given.add(option.removeprefix("--"))
             complete.append(option + has_value + value)
         return complete, given
@@ -181,7 +190,7 @@ _FROM_LIGHTNING = {
     "trainer.accelerator": "cpu, gpu, mps and so on; auto takes what is there.",
     "trainer.devices": "How many, or which.",
     "trainer.precision": "32-true, bf16-mixed and so on.",
-    "trainer.logger": "TensorBoard by default; CSVLogger, WandbLogger, MLFlowLogger, or false.",
+    "trainer.logger": "tensorboard (the default), csv, wandb or mlflow, several in brackets, or false for none.",
     "trainer.callbacks": "More callbacks, such as --trainer.callbacks+=TaskScores or AveragedWeights.",
     "trainer.default_root_dir": "Folder of the run.",
 }

@@ -14,11 +14,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from srt_distill.backbone import describe_backbone, hash_weights
 from srt_distill.extractor import Extractor
+from srt_distill.loggers import log_picture
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.task import Task
 from srt_distill.training.distillation import SRTDistillation
@@ -63,18 +63,18 @@ class FeaturePanels(pl.Callback):
             self._rows.extend(draw_panel(batch, outputs, 0, layer) for layer in last)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hand the pictures to TensorBoard."""
+        """Hand the pictures to the loggers."""
         rows, self._rows = self._rows, []
-        for logger in trainer.loggers:
-            if rows and isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(PANEL_NAME, torch.cat(rows, 1), trainer.global_step)
+        for logger in trainer.loggers if rows else []:
+            picture = (torch.cat(rows, 1) * 255).round().clamp(0, 255).byte()
+            log_picture(logger, PANEL_NAME, picture, trainer.global_step)
 
 
 def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, layer: int) -> Tensor:
     """One row of pictures: the image, then teacher, SRT and student under one projection.
 
     Args:
-        batch: (B, 3, H, W) uint8 images.
+        batch: (B, K, H, W) images of 0 to 255; of many bands the first three are shown.
         maps: What `SRTDistillation.validation_step` returned.
         index: Which image of the batch.
         layer: Which of the maps.
@@ -83,7 +83,7 @@ def draw_panel(batch: Tensor, maps: dict[str, tuple[Tensor, ...]], index: int, l
         (3, h, w) in 0…1, h being `PANEL_HEIGHT`.
     """
     features = pca_rgb([maps[role][layer][index].float().cpu() for role in ("teacher", "srt", "student")])
-    pictures = [batch[index].float().cpu() / 255, *features]
+    pictures = [as_colours(batch[index]).float().cpu() / 255, *features]
     size = PANEL_HEIGHT, round(PANEL_HEIGHT * batch.shape[-1] / batch.shape[-2])
     return torch.cat([F.interpolate(picture[None], size, mode="nearest")[0] for picture in pictures], 2)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from srt_distill.data import UnlabeledImages
 from srt_distill.files import write_file
+from srt_distill.loggers import opened_loggers
 from srt_distill.runs import CONFIG_FILE, headline, is_score, record_scores
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.run_folder import BEST_CHECKPOINT, choose_checkpoint, keep_aside, last_checkpoint, locked
@@ -35,6 +37,7 @@ class FitResult:
         num_unreadable: Images that could not be read.
         dry: Whether it was a dry run (`fast_dev_run`), which leaves nothing.
         layers: Specs of the layers that were distilled.
+        loggers: What it was logged to.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class FitResult:
     num_unreadable: int = 0
     dry: bool = False
     layers: tuple[int | str, ...] = ()
+    loggers: tuple[Logger, ...] = ()
 
 
 def fit(
@@ -68,7 +72,7 @@ def fit(
         patience: Validations without a higher `val/gap_closed` (`val/relations_closed`, where these are taught) after
             which training stops; None never.
         config: YAML to write into the folder as config.yaml, once the run is accepted.
-        **trainer: Arguments of Lightning's Trainer.
+        **trainer: Arguments of Lightning's Trainer; `logger` may be a `LoggerName` too, or several.
 
     Returns:
         What came of it. A run that was told to stop has saved where it was, and says by which signal.
@@ -93,7 +97,10 @@ def fit(
             stack.enter_context(locked(folder))
         stack.enter_context(requests.listening())
         checkpoints = RunCheckpoints(folder, checkpoint_every, requests)
-        made = make_trainer(trainer, folder, checkpoints, patience, model.held_out.headline)
+        loggers = stack.enter_context(opened_loggers(False if result.dry else trainer.get("logger"), folder))
+        settings = {**trainer, "logger": loggers}
+        made = make_trainer(settings, folder, checkpoints, patience, model.held_out.headline)
+        result = replace(result, loggers=tuple(made.loggers))
         try:
             made.callbacks.append(_Acceptance(folder, config))  # type: ignore[attr-defined]
             made.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
@@ -141,13 +148,19 @@ class _Acceptance(pl.Callback):
 
 
 def require_fitting_crops(model: SRTDistillation, data: pl.LightningDataModule) -> None:
-    """Prove that crops have the margin that shifts need, and tile the backbone's patches.
+    """Prove that crops have the backbone's channels, the margin that shifts need, and tile the backbone's patches.
 
     Raises:
         ValueError: If they do not.
     """
     if not isinstance(data, UnlabeledImages):
         return
+    if data.source.num_channels != model.num_channels:
+        raise ValueError(
+            f"{model.backbone.name} takes images of {model.num_channels} channels, {type(data.source).__name__} gives "
+            f"{data.source.num_channels}; set data.source.num_channels (of ImageFolder and FileList) to what the backbone "
+            "takes, or give a backbone for these images"
+        )
     margin, needed = (data.window[0] - data.crop_size[0]) // 2, model.reading.srt.margin
     if margin != needed:
         raise ValueError(

@@ -40,6 +40,30 @@ def test_another_end_takes_the_place_of_the_recipes_steps(parser, words):
     assert parser.read([*BASE, *words, "--trainer.max_steps", "9"]).trainer.max_steps == 9
 
 
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("csv", "csv"),
+        ("WandbLogger", "wandb"),
+        ("MLFlowLogger", "mlflow"),
+        ("[tensorboard, csv]", ["tensorboard", "csv"]),
+    ],
+)
+def test_a_logger_is_one_word_and_written_as_one(parser, word, wanted):
+    for words in (["--trainer.logger", word], [f"--trainer.logger={word}"]):
+        config = parser.read([*BASE, *words])
+        assert config.trainer.logger == wanted
+        assert yaml.safe_load(parser.write(config))["trainer"]["logger"] == wanted
+
+
+def test_a_logger_may_be_written_out_or_none(parser):
+    config = parser.read([*BASE, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"])
+    assert config.trainer.logger.class_path == "pytorch_lightning.loggers.CSVLogger"
+    assert config.trainer.logger.init_args.save_dir == "logs"
+    assert parser.read([*BASE, "--trainer.logger", "false"]).trainer.logger is False
+    assert parser.read(BASE).trainer.logger is None
+
+
 def test_one_seed_is_that_of_crops_and_shifts_and_of_every_round(parser):
     config = parser.read([*BASE, "--seed_everything", "5", "--rounds", "2"])
     assert (config.model.seed, config.data.seed) == (5, 5)

@@ -1,4 +1,4 @@
-"""What TensorBoard gets: pictures of features, and scores on tasks."""
+"""What loggers get: pictures of features, and scores on tasks."""
 
 import pytest
 import pytorch_lightning as pl
