@@ -64,6 +64,8 @@ class RelationsClosed(GapClosed):
 
     def distance(self, maps: Float[Tensor, "B C h w"], srt: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
         """Measure how far relations are from SRT's, summed over the batch."""
+        if not len(srt):
+            return torch.zeros_like(self.teacher_error)
         return len(srt) * relation_distance(maps, srt, self.temperature, self.window_radius)
 
 
@@ -110,7 +112,8 @@ class FeatureSpread(Metric):
 
     def update(self, maps: Float[Tensor, "B C h w"]) -> None:
         """Add the tokens of a batch of maps."""
-        tokens = maps.detach().transpose(0, 1).flatten(1).float()
+        exact = torch.float32 if maps.device.type == "mps" else torch.float64  # squares of which little is left
+        tokens = maps.detach().transpose(0, 1).flatten(1).to(exact)
         self.count = self.count + tokens.shape[1]
         self.total = self.total + tokens.sum(1)
         self.products = self.products + tokens @ tokens.T

@@ -1,6 +1,6 @@
 """How a student does on held-out, unlabeled images, beside the teacher it learns from.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, m margin and d shift radius in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, m margin and d shift radius in pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ class HeldOutScores(nn.Module):
 
     def update(
         self,
-        images: Float[Tensor, "B 3 H W"],
+        images: Float[Tensor, "B K H W"],
         batch_idx: int,
         student: Extractor,
         teacher: FrozenTeacher,
@@ -70,7 +70,7 @@ class HeldOutScores(nn.Module):
         """Compare student, teacher and the teacher's SRT on a batch.
 
         Args:
-            images: (B, 3, H+2m, W+2m) normalised images.
+            images: (B, K, H+2m, W+2m) normalised images.
             batch_idx: Number of the batch. Teachers and images are fixed, so SRT of a number is computed once.
             student: The student's single pass.
             teacher: The frozen teacher.
@@ -83,9 +83,11 @@ class HeldOutScores(nn.Module):
         Raises:
             FloatingPointError: If the student's features are no longer finite.
         """
-        if not len(images):
-            return None
         srt = teacher.srt
+        if not len(images):
+            one = student(crop_margin(images.new_zeros(1, *images.shape[1:]), srt.margin))
+            self._add_no_image(tuple(maps[:0] for maps in one), origin is not None)
+            return None
         theirs, targets = self._look_up("teacher", batch_idx, images, teacher)
         ours = student(crop_margin(images, srt.margin))
         if not all(bool(maps.isfinite().all()) for maps in ours):
@@ -110,6 +112,20 @@ class HeldOutScores(nn.Module):
             for metric, single in zip(spreads, maps, strict=True):
                 metric.update(single)
         return {"teacher": theirs, "srt": targets, "student": ours}
+
+    def _add_no_image(self, maps: Sequence[Float[Tensor, "0 C _h _w"]], has_origin: bool) -> None:
+        """Give all sums their shapes: a process that has no held-out image adds up with the others, too."""
+        for metrics in (self.gap_closed, self.gap_closed_origin)[: 1 + has_origin]:
+            for metric, none in zip(metrics, maps, strict=True):
+                metric.update(none, none, none)
+        for metric, index in zip(self.relations_closed, self.dense, strict=False):
+            cast(RelationsClosed, metric).update(maps[index], maps[index], maps[index])
+        for metrics in (self.student_equivariance, self.teacher_equivariance):
+            for metric, none in zip(metrics, maps, strict=True):
+                metric.update(none, none)
+        for metrics in (self.student_spread, self.teacher_spread):
+            for metric, none in zip(metrics, maps, strict=True):
+                metric.update(none)
 
     def _look_up(
         self, role: str, batch_idx: int, images: Tensor, teacher: FrozenTeacher
@@ -156,7 +172,7 @@ def dense_layers(layers: Sequence[int | str]) -> list[int]:
     return [index for index, spec in enumerate(layers) if parse_layer(spec).facet != "prefix"]
 
 
-def crop_margin(images: Float[Tensor, "B 3 H W"], margin: int) -> Float[Tensor, "B 3 h w"]:
+def crop_margin(images: Float[Tensor, "B K H W"], margin: int) -> Float[Tensor, "B K h w"]:
     """Cut off the margin of images, in pixels."""
     return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
