@@ -21,7 +21,11 @@ from srt_distill.commands.run_parser import RunParser
 from srt_distill.tasks.cifar.resnet import CifarResNet
 
 ROOT = driver.ROOT
-EXPERIMENTS = sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
+MANY_ROWS = {"label_free": pytest.mark.slow}
+EXPERIMENTS = [
+    pytest.param(path, id=path.stem, marks=MANY_ROWS.get(path.stem, ()))
+    for path in sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
+]
 
 
 class Parsed(BaseException):
@@ -39,7 +43,7 @@ def parse_only(monkeypatch):
         monkeypatch.setattr(parser, "read", stop)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXPERIMENTS)
 def test_rows_are_words_that_the_commands_take(path, parse_only, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     experiment = {"name": path.stem, **yaml.safe_load(path.read_text())}
