@@ -36,6 +36,7 @@ from srt_distill.ensemble.baselines import (
 )
 from srt_distill.ensemble.options import SRTOptions
 from srt_distill.ensemble.positional_projection import PositionalProjection
+from srt_distill.ensemble.scales import check_scales
 from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
 from srt_distill.tasks import Candidate
@@ -77,8 +78,7 @@ def srt_reader(model: Model, srt: SRTOptions) -> ReadFeatures:
     """
     info = model.info
     check_radius(srt.radius, info.patch_size, info.name)
-    if srt.scales != 1 and info.fixed_size is not None:
-        raise ValueError(f"{info.name} takes images of one size only, so scales {srt.scales} cannot be had; use 1")
+    check_scales(srt.scales, info.fixed_size, info.name)
     cells = info.patch_size if srt.grid == "pixels" else srt.grid
     scales = scale_changes(srt.scales, info.patch_size)
 

@@ -48,6 +48,21 @@ def scale_changes(num_scales: int, patch: int, span: float = SPAN) -> tuple[Pert
     return tuple(change_scale(span ** (step / half), patch) for step in steps)
 
 
+def check_scales(num_scales: int, fixed_size: tuple[int, int] | None, name: str) -> None:
+    """Refuse changes of scale where a network takes images of one size.
+
+    Args:
+        num_scales: 1 for none.
+        fixed_size: The one size in pixels, or None.
+        name: Of the network.
+
+    Raises:
+        ValueError: If it takes one size only.
+    """
+    if num_scales != 1 and fixed_size is not None:
+        raise ValueError(f"{name} takes images of one size only, so scales {num_scales} cannot be had; use 1")
+
+
 def change_scale(scale: float, patch: int) -> Perturbation:
     """Make one change of scale, undone by area.
 

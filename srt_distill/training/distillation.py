@@ -1,6 +1,6 @@
 """Self-distillation of SRT features into the weights that produced them (paper, Eq. 6).
 
-Shape legend: B images, C channels, H W pixels, h w tokens, m margin in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, m margin in pixels.
 """
 
 import copy
@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from srt_distill.backbone import (
     backbone_config,
+    backbone_normalization,
     blank_image,
     choose_trained,
     describe_backbone,
@@ -42,7 +43,7 @@ from srt_distill.training.optimization import (
     scale_rates,
     schedule_one_cycle,
 )
-from srt_distill.training.reading import FeatureReading, colour_normalization
+from srt_distill.training.reading import FeatureReading
 from srt_distill.training.settings import PenaltyOptions, RelationOptions, TargetSRTOptions, TrainableOptions, plain
 from srt_distill.training.target_cache import TargetSettings, describe_settings
 from srt_distill.training.targets import AllShifts, Target
@@ -55,7 +56,8 @@ UNSAVED = ("self", "__class__", "optimizer", "lr_scheduler")
 class SRTDistillation(pl.LightningModule):
     """Trains a copy of a pre-trained backbone to give in one pass what its frozen original gives under SRT.
 
-    Batches are uint8 images (B, 3, H+2m, W+2m), as `srt_distill.data.UnlabeledImages` makes them; m is `srt.margin`.
+    Batches are images (B, K, H+2m, W+2m) of values 0 to 255, as `srt_distill.data.UnlabeledImages` makes them; m is
+    `srt.margin`, K what the backbone takes.
     Logged: the training loss, in all and per layer; on held-out images `val/gap_closed` (0 untouched, 1 SRT in one
     pass), `val/relations_closed` where relations are taught, and what else
     `srt_distill.training.held_out_scores.HeldOutScores` tells.
@@ -133,6 +135,11 @@ class SRTDistillation(pl.LightningModule):
         self._scores: dict[str, float] = {}
 
     @property
+    def num_channels(self) -> int:
+        """Channels of the images that the backbone takes; loads it to know."""
+        return describe_backbone(self._load()).num_channels
+
+    @property
     def patch_size(self) -> int:
         """Crop sides must be multiples of this many pixels; loads the backbone to know."""
         return describe_backbone(self._load()).patch_size
@@ -150,7 +157,7 @@ class SRTDistillation(pl.LightningModule):
         self.start = (self.teacher if self.origin is None else open_backbone(self.origin),)
         info, extract, blank = describe_backbone(student), self.reading.plain(student), blank_image(student)
         check_radius(self.reading.srt.radius, min(strides(blank, extract(blank))), info.name)
-        self.normalization = colour_normalization(student)
+        self.normalization = backbone_normalization(student)
         self.student_features, self.frozen = self.reading.student(student), self.reading.teacher(self.teacher)
         self.frozen_origin = None if self.origin is None else self.reading.teacher(self.start[0])
         choose_trained(extract, **asdict(self.trainable), seed=self.seed)
@@ -164,7 +171,7 @@ class SRTDistillation(pl.LightningModule):
             model.eval()
         return self
 
-    def training_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Real[Tensor, "B K H W"], batch_idx: int) -> Tensor:
         """One step of Eq. 6, ‖φ_w(x) − SRT(x, w0)‖: the student's single pass against SRT over the frozen teacher."""
         images = self.normalization(batch)
         with torch.no_grad():
@@ -219,10 +226,10 @@ class SRTDistillation(pl.LightningModule):
         """What turns a crop into its target; known after `configure_model`."""
         read, srt, numbers = self.reading, self.reading.srt, self.normalization
         known = hash_weights(self.teacher), self.backbone.position_embedding, numbers.mean, numbers.std
-        given = read.layers, read.norm, read.unit_tokens, srt.radius, srt.border, srt.subset, srt.interpolation
-        return TargetSettings(*known, *given, precision=str(self.trainer.precision))
+        given = read.layers, read.norm, read.unit_tokens, str(self.trainer.precision)
+        return TargetSettings(*known, *given, **srt.made_of)
 
-    def validation_step(self, batch: UInt8[Tensor, "B 3 H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]] | None:
+    def validation_step(self, batch: Real[Tensor, "B K H W"], batch_idx: int) -> dict[str, tuple[Tensor, ...]] | None:
         """Compare student, teacher and the teacher's SRT on held-out images; see `HeldOutScores.update`."""
         images = self.normalization(drop_repeats(batch, batch_idx, self.trainer))
         return self.held_out.update(images, batch_idx, self.student_features, self.frozen, self.frozen_origin)

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from srt_distill.backbone import FeatureExtractor, backbone_normalization, describe_backbone
+from srt_distill.backbone import BackboneInfo, FeatureExtractor, describe_backbone
 from srt_distill.backbone.execution import AttentionKernel, run_with
-from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble import (
+    PerturbationMean,
+    StochasticResonance,
+    WideShiftMean,
+    scale_changes,
+    whole_patch_shifts,
+)
 from srt_distill.ensemble.baselines import InterpolatedFeatures
+from srt_distill.ensemble.scales import check_scales
 from srt_distill.extractor import Extractor, UnitTokens
-from srt_distill.images import Normalization
 from srt_distill.runs import Readout, ThroughReadout
 from srt_distill.training.held_out_scores import FrozenTeacher
 from srt_distill.training.settings import TargetSRTOptions
@@ -50,8 +56,18 @@ class FeatureReading:
         """Read the same of a frozen model, and SRT over it."""
         single, srt = self._single(model), self.srt
         filled = single if srt.interpolation == "nearest" else InterpolatedFeatures(single, srt.interpolation)
-        resonance = StochasticResonance(filled, srt.radius, srt.border, srt.views_per_batch, srt.margin, srt.subset)
+        varied = self._vary(filled, describe_backbone(model))
+        resonance = StochasticResonance(varied, srt.radius, srt.border, srt.views_per_batch, srt.margin, srt.subset)
         return FrozenTeacher(self._through_readout(single), resonance)
+
+    def _vary(self, extract: Extractor, info: BackboneInfo) -> Extractor:
+        """Average every pass over the changes of its view that are asked for besides shifts inside a patch."""
+        check_scales(self.srt.scales, info.fixed_size, info.name)
+        if self.srt.flip:
+            extract = PerturbationMean(extract)
+        if changes := scale_changes(self.srt.scales, info.patch_size):
+            extract = PerturbationMean(extract, changes)
+        return WideShiftMean(extract, whole_patch_shifts(info.patch_size)) if self.srt.whole_patches else extract
 
     def _single(self, model: nn.Module) -> Extractor:
         extract = run_with(self.plain(model), attention=self.attention)
@@ -59,18 +75,3 @@ class FeatureReading:
 
     def _through_readout(self, extract: Extractor) -> Extractor:
         return extract if self.readout == "none" else ThroughReadout(extract, self.layers, self.readout)
-
-
-def colour_normalization(model: nn.Module) -> Normalization:
-    """Make the normalisation of a backbone that takes colour images, as all training images are.
-
-    Raises:
-        ValueError: If it takes others.
-    """
-    info = describe_backbone(model)
-    if info.num_channels != 3:
-        raise ValueError(
-            f"{info.name} takes images of {info.num_channels} channels, training images have 3 (red, green, blue); "
-            "give a backbone for colour images"
-        )
-    return backbone_normalization(model)

@@ -22,9 +22,17 @@ class TargetSRTOptions(ShiftOptions):
     Args:
         interpolation: How a teacher's token fills its pixels before views are moved back and averaged: `nearest` is
             SRT; `bilinear` and `bicubic` (paper, Table 8) make a smoother target of it.
+        flip: Average every pass with that of the mirrored view, at twice the passes.
+        scales: Average every pass with those of the view resized to this many scales, the original among them, so odd,
+            evenly spread from 1/√2 to √2; as many times the passes.
+        whole_patches: Average every pass with those of views shifted by a whole patch each way, at nine times the
+            passes; with `flip` and radius 0 it is PH-Reg's target (Chen et al., NeurIPS 2025).
     """
 
     interpolation: Literal["nearest"] | Interpolation = "nearest"
+    flip: bool = False
+    scales: int = 1
+    whole_patches: bool = False
 
     @property
     def margin(self) -> int:
@@ -33,6 +41,11 @@ class TargetSRTOptions(ShiftOptions):
         None for the border `reference`: the authors' padding is part of what it reproduces.
         """
         return 0 if self.border == "reference" else self.radius
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """All that the target depends on: not how many views go through the teacher together."""
+        return {name: value for name, value in asdict(self).items() if name != "views_per_batch"}
 
 
 @dataclass(frozen=True)

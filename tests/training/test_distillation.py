@@ -10,6 +10,13 @@ from torch.utils.data import DataLoader
 
 from srt_distill.backbone import build_backbone, describe_backbone, hash_weights, load_backbone, save_backbone
 from srt_distill.backbone.options import BackboneOptions
+from srt_distill.ensemble import (
+    PerturbationMean,
+    StochasticResonance,
+    WideShiftMean,
+    scale_changes,
+    whole_patch_shifts,
+)
 from srt_distill.ensemble.baselines import InterpolatedFeatures
 from srt_distill.ensemble.shifts import lattice_shifts
 from srt_distill.runs import load_run
@@ -191,6 +198,30 @@ def test_a_smoothed_target_is_measured_from_the_plain_single_pass(make_module, m
     torch.testing.assert_close(token, same_token)
     trainer.fit(module, loader(), loader(4, seed=1))
     assert trainer.callback_metrics["val/gap_closed_layer_-1"] > 0.02
+
+
+@pytest.mark.parametrize(
+    ("d", "options", "over"),
+    [
+        (1, {"flip": True}, PerturbationMean),
+        (1, {"scales": 3}, lambda extract: PerturbationMean(extract, scale_changes(3, 8))),
+        (1, {"whole_patches": True}, lambda extract: WideShiftMean(extract, whole_patch_shifts(8))),
+        (
+            0,
+            {"whole_patches": True, "flip": True},
+            lambda extract: WideShiftMean(PerturbationMean(extract), whole_patch_shifts(8)),
+        ),
+    ],
+)
+def test_other_views_are_averaged_beside_shifts(d, options, over, make_module, make_trainer):
+    module = ready(make_module(layers=[-1, "-1:prefix"], srt=radius(d, **options)))
+    reference = StochasticResonance(over(module.frozen.single), d, margin=d)
+    pictures = module.normalization(images(2))[..., 1 - d : 34 - 1 + d, 1 - d : 50 - 1 + d]  # with a margin of d
+    for given, wanted in zip(module.frozen.srt(pictures), reference(pictures), strict=True):
+        torch.testing.assert_close(given, wanted)
+    if d:
+        trained = make_module(layers=[-1, "-1:prefix"], srt=radius(d, **options))
+        make_trainer(max_epochs=1).fit(trained, loader(), loader(4, seed=1))
 
 
 def test_layer_decay_slows_early_layers(make_module, make_trainer):

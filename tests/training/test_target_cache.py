@@ -251,6 +251,7 @@ def test_a_process_that_is_not_there_is_refused(config, tmp_path, capsys):
         ({"srt": radius(2)}, {"margin": 2}, "model.srt.radius 1 in the cache, 2 now"),
         ({"srt": radius(1, border="zeros")}, {}, "model.srt.border edge in the cache, zeros now"),
         ({"srt": radius(1, subset="grid9")}, {}, "model.srt.subset full in the cache, grid9 now"),
+        ({"srt": radius(1, scales=3)}, {}, "model.srt.scales 1 in the cache, 3 now"),
         ({"position_embedding": "dino"}, {}, "model.backbone.position_embedding timm in the cache, dino now"),
         ({}, {"crop_size": (32, 32)}, "data.crop_size [32, 48] in the cache, [32, 32] now"),
         ({}, {"scale": 0.9}, "data.scale 1.0 in the cache, 0.9 now"),

@@ -27,11 +27,14 @@ class TargetSettings:
         layers: Layers whose features are targets, as the user wrote them.
         norm: Whether the final norm is applied.
         unit_tokens: Whether tokens are brought to length 1 before they are averaged.
+        precision: Of the teacher's passes, in Lightning's words.
         radius: d in pixels.
         border: What lies beyond the frame.
         subset: Which shifts are averaged.
         interpolation: How a token fills its pixels before views are averaged.
-        precision: Of the teacher's passes, in Lightning's words.
+        flip: Whether mirrored views are averaged too.
+        scales: To how many scales each view is resized.
+        whole_patches: Whether views shifted by whole patches are averaged too.
     """
 
     teacher: str
@@ -41,11 +44,14 @@ class TargetSettings:
     layers: tuple[int | str, ...]
     norm: bool
     unit_tokens: bool
+    precision: str
     radius: int
     border: str
     subset: str
     interpolation: str
-    precision: str
+    flip: bool
+    scales: int
+    whole_patches: bool
 
 
 SECTIONS = {
@@ -54,6 +60,9 @@ SECTIONS = {
     "border": "model.srt",
     "subset": "model.srt",
     "interpolation": "model.srt",
+    "flip": "model.srt",
+    "scales": "model.srt",
+    "whole_patches": "model.srt",
     "precision": "trainer",
 }
 """Where a user finds a target setting, if not under `model`."""
