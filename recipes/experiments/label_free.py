@@ -211,7 +211,12 @@ def write_results(experiment: Mapping[str, Any], path: Path, work: Path, num_dra
     lines = [f"# {experiment['title']}", "", str(experiment["claim"]).strip(), ""]
     lines += [f"Made by `python recipes/experiments/label_free.py {shown}`: {len(study.names)} students.", ""]
     lines += ["![chosen signal against gain, and τ of all signals](figure.png)", ""]
-    lines += [*write_page(study, chosen, singles), *(["## Left out", "", *failed, ""] if failed else [])]
+    lines += [
+        *write_page(study, chosen, singles),
+        *what_was_looked_at(experiment["unlabeled"]),
+        "",
+        *(["## Left out", "", *failed, ""] if failed else []),
+    ]
     numbers = {
         "verdict": verdict(study, chosen),
         "chosen": asdict(chosen),
@@ -234,6 +239,19 @@ def write_results(experiment: Mapping[str, Any], path: Path, work: Path, num_dra
         draw(study, chosen, singles).savefig(temporary)
     write_file(output / "README.md", "\n".join(lines))
     return output
+
+
+def what_was_looked_at(options: Mapping[str, Any]) -> list[str]:
+    """Say what signals were measured on, and what is not in their names."""
+    photographs = f", {options['num_photographs']} photographs" if options.get("photographs") else ""
+    return [
+        f"Signals: {options['num_frames']} frames{photographs} and {options['num_videos']} videos of",
+        f"{options['frames_per_video']} frames, the same for all students, none of a video that is scored; students",
+        "may have learned from frames of these scenes. DSE: Dai et al. (NeurIPS 2025, arXiv 2510.17299) and its public",
+        "code, k-means of 24 clusters over eight images and of 3 in each, unit tokens, its two parts brought to one",
+        "spread over students. Agreement of the untouched head is a task without labels: the harm that the weights'",
+        "own classifier sees, on photographs that signals are not measured on.",
+    ]
 
 
 def read_part(text: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ trained: of all single signals and all means of the ranks of two, in either dire
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -83,7 +84,8 @@ class Choice:
 
 def tau(ranks: Float[np.ndarray, " S"], gains: Float[np.ndarray, " S"]) -> float:
     """Kendall's τ-b; not a number where one of them is the same for all."""
-    return float(kendalltau(ranks, gains).statistic) if len(ranks) > 1 else float("nan")
+    found: Any = kendalltau(ranks, gains) if len(ranks) > 1 else None
+    return float("nan") if found is None else float(found.statistic)
 
 
 def with_dse(signals: Signals) -> dict[str, Float[np.ndarray, " S"]]:

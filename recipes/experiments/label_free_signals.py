@@ -168,8 +168,8 @@ class Signals:
             size = (features.shape[2], features.shape[3])
             labels = [grid_of_squares(*size), regions_of_colour(video[0], size)]
             one_hot = [F.one_hot(ids, int(ids.max()) + 1).permute(2, 0, 1).float().to(features) for ids in labels]
-            for results, label in zip((squares, colours), one_hot, strict=True):
-                results.append(cycle_consistency(features, label))
+            for results, share in zip((squares, colours), cycle_consistency(features, *one_hot), strict=True):
+                results.append(share)
             neighbours.append(mutual_neighbours(features))
         values = {"cycle, squares": squares, "cycle, colours": colours, "mutual neighbours": neighbours}
         return {name: float(np.mean(results)) for name, results in values.items()}
@@ -204,26 +204,31 @@ def regions_of_colour(frame: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> I
     return ids.unique(return_inverse=True)[1].view(height, width)  # an empty cluster must not be a label
 
 
-def cycle_consistency(features: Float[Tensor, "T C h w"], labels: Float[Tensor, "K h w"]) -> float:
+def cycle_consistency(features: Float[Tensor, "T C h w"], *labels: Float[Tensor, "_ h w"]) -> list[float]:
     """Carry labels from the first frame to the last and, from there alone, back, as DAVIS's masks are carried.
 
     Labels are made hard in the last frame, where the second journey starts: it sees nothing of the first one.
 
     Args:
         features: Of the frames in order.
-        labels: One-hot, of the first frame.
+        labels: One-hot, of the first frame; any number of ways to label it, each (K, h, w).
 
     Returns:
-        Mean IoU of what came back with what set out, over labels; 1 where each token finds its way.
+        For each way the mean IoU, over labels, of what came back with what set out; 1 where each token finds its way.
     """
-    arrived = labels
+    sizes, arrived = [len(way) for way in labels], torch.cat(labels)
     for journey in (features, features.flip(0)):
         propagator = LabelPropagator(journey[0], arrived)
         for frame in journey[1:]:
             arrived = propagator.step(frame)
-        arrived = F.one_hot(arrived.argmax(0), len(labels)).permute(2, 0, 1).to(labels)
-    shared, either = (torch.minimum(arrived, labels).sum((1, 2)), torch.maximum(arrived, labels).sum((1, 2)))
-    return float((shared / either).mean())
+        ids = [way.argmax(0) for way in arrived.split(sizes)]
+        hard = [F.one_hot(way, size).permute(2, 0, 1) for way, size in zip(ids, sizes, strict=True)]
+        arrived = torch.cat(hard).to(features)
+    shares = []
+    for back, start in zip(arrived.split(sizes), labels, strict=True):
+        shared, either = torch.minimum(back, start).sum((1, 2)), torch.maximum(back, start).sum((1, 2))
+        shares.append(float((shared / either).mean()))
+    return shares
 
 
 def mutual_neighbours(features: Float[Tensor, "T C h w"]) -> float:
