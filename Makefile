@@ -41,5 +41,5 @@ dist: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev --editable '.[demo,export,lora]'
+	$(BIN)/python -m pip install --quiet --group dev --editable '.[bands,demo,export,lora]'
 	touch $@

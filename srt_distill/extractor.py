@@ -1,6 +1,6 @@
 """The one idea everything speaks: a feature extractor is a function.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels.
 
 The teacher, the student, SRT over either and every baseline are extractors; SRT takes one and is one. Evaluators
 take an extractor and know nothing else. The patch side is not carried about: it is H / h.
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Extractor = Callable[[Tensor], tuple[Tensor, ...]]
-"""Normalised images (B, 3, H, W) to a tuple of feature maps (B, C, h, w), one per chosen layer."""
+"""Normalised images (B, K, H, W) to a tuple of feature maps (B, C, h, w), one per chosen layer."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class UnitTokens:
 
     extract: Extractor
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Float[Tensor, "B _C _h _w"], ...]:
         """Return maps whose channels at each token have a sum of squares of 1."""
         return tuple(F.normalize(maps, dim=1) for maps in self.extract(images))
 
@@ -39,7 +39,7 @@ def strides(images: Tensor, maps: tuple[Tensor, ...]) -> tuple[int, ...]:
     """Pixels per token of each map, from the shapes alone.
 
     Args:
-        images: (B, 3, H, W) the extractor's input.
+        images: (B, K, H, W) the extractor's input.
         maps: its output, each (B, C, h, w).
 
     Returns:

@@ -9,6 +9,7 @@ on bytes. Numbers are made of them by a `Normalization`, which travels with the 
     to_rgb(image)                   the same of an image that is open
     upright_size(path, name)        height and width of that, from the file's header
     turn_upright(image)             orientation alone, for what must keep its mode (masks)
+    opened_picture(path)            a file opened and not decoded, no larger than is allowed
     unreadable_as_os_error(name)    what any decoder raises, as an OSError that names the image
 """
 
@@ -41,7 +42,7 @@ malicious header may claim any size."""
 BIT_DEPTHS = (8, 10, 12, 16)
 """What integer pixels wider than a byte are taken for: the first that holds them all."""
 
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -50,6 +51,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""What turns a picture upright, by its EXIF orientation."""
 
 
 _warned_of: list[str] = []  # the image whose range was warned of, in this process
@@ -94,16 +96,8 @@ def read_image(
         OSError: If the file is missing, no regular file, damaged, too large, or not an image Pillow reads.
     """
     name = str(path) if name is None else name
-    with unreadable_as_os_error(name):
-        _require_regular(path)
-        with _open_any_size(path) as image:
-            pixels = image.width * image.height
-            if pixels > max_pixels:
-                raise ValueError(
-                    f"{image.width}x{image.height} are {pixels / 1e6:.0f} million pixels, more than max_pixels="
-                    f"{max_pixels}; cut it into tiles, or raise max_pixels (4 bytes of memory per pixel)"
-                )
-            return to_rgb(image, name, bit_depth)
+    with unreadable_as_os_error(name), opened_picture(path, max_pixels) as image:
+        return to_rgb(image, name, bit_depth)
 
 
 def upright_size(path: Path, name: str | None = None) -> tuple[int, int]:
@@ -117,7 +111,7 @@ def upright_size(path: Path, name: str | None = None) -> tuple[int, int]:
         OSError: If the file is missing, no regular file, or its header is not an image's.
     """
     with unreadable_as_os_error(str(path) if name is None else name):
-        _require_regular(path)
+        require_regular(path)
         with _open_any_size(path) as image:
             # Pillow gives a TIFF's size as it is shown, others' as it is stored
             turned = _orientation(image) >= 5 and image.format != "TIFF"
@@ -140,7 +134,7 @@ def to_rgb(image: Image.Image, name: str = "image", bit_depth: int | None = None
     Raises:
         ValueError: If there are negative values, or values beyond `bit_depth` or beyond 16 bits.
     """
-    cut_to_bytes = _is_cut_to_bytes(image)
+    cut_to_bytes = is_cut_to_bytes(image)
     image = turn_upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_to_bytes(np.asarray(image), name, bit_depth))
@@ -164,7 +158,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
     Args:
         image: as Pillow opens it.
     """
-    turn = _TURNS.get(_orientation(image))
+    turn = TURNS.get(_orientation(image))
     image.load()
     return image if turn is None else image.transpose(turn)
 
@@ -186,10 +180,46 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _require_regular(path: Path) -> None:
-    """Refuse pipes and devices, on which a reader would wait."""
+def require_regular(path: Path) -> None:
+    """Refuse pipes and devices, on which a reader would wait.
+
+    Raises:
+        ValueError: If it is one.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
+
+
+def require_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse what would not fit the memory, before it is decoded.
+
+    Raises:
+        ValueError: If there are more pixels than `max_pixels`.
+    """
+    pixels = width * height
+    if pixels > max_pixels:
+        raise ValueError(
+            f"{width}x{height} are {pixels / 1e6:.0f} million pixels, more than max_pixels={max_pixels}; cut it into "
+            "tiles, or raise max_pixels (4 bytes of memory per pixel)"
+        )
+
+
+@contextmanager
+def opened_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Open a file, not decoded yet.
+
+    Args:
+        path: the file.
+        max_pixels: the largest picture that is opened.
+
+    Raises:
+        OSError: If the file is missing, or not an image Pillow reads.
+        ValueError: If it is no regular file, or larger.
+    """
+    require_regular(path)
+    with _open_any_size(path) as image:
+        require_size(image.width, image.height, max_pixels)
+        yield image
 
 
 @contextmanager
@@ -205,7 +235,7 @@ def _open_any_size(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _is_cut_to_bytes(image: Image.Image) -> bool:
+def is_cut_to_bytes(image: Image.Image) -> bool:
     """Tell whether Pillow reads only the high bytes of an image's pixels: colours of 16 bits."""
     return any(";16" in str(tile) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
 
@@ -251,7 +281,16 @@ class Normalization:
     std: tuple[float, ...]
 
     def __call__(self, images: Real[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
-        """Normalise images of values 0 to 255, as bytes or as whole floating-point numbers."""
+        """Normalise images of values 0 to 255, as bytes or as floating-point numbers.
+
+        Raises:
+            ValueError: If they have other channels than mean and std.
+        """
+        if images.shape[-3] != len(self.mean):
+            raise ValueError(
+                f"these images have {images.shape[-3]} channels, mean and std are of {len(self.mean)}; give images of "
+                f"{len(self.mean)} channels, or a backbone for {images.shape[-3]}"
+            )
         return (images / 255 - self._channels(self.mean, images)) / self._channels(self.std, images)
 
     def undo(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:

@@ -1,6 +1,6 @@
 """How long one frame takes, measured so that a busy machine does not decide the comparison.
 
-Shape legend: B images, H W pixels.
+Shape legend: B images, K bands, H W pixels.
 
 Two jobs are timed in turns, and the ratio is taken pair by pair: what slows the machine for a moment slows both.
 """
@@ -45,9 +45,9 @@ class Latency:
 
 def measure_latency(
     extract: Extractor,
-    images: Float[Tensor, "B 3 H W"],
+    images: Float[Tensor, "B K H W"],
     reference: Extractor,
-    reference_images: Float[Tensor, "B 3 H2 W2"],
+    reference_images: Float[Tensor, "B K H2 W2"],
     *,
     max_pairs: int = 15,
     budget: float = 20.0,

@@ -21,6 +21,7 @@ from srt_distill.backbone import (
     read_torch_file,
     require_finite,
     save_backbone,
+    set_normalization,
 )
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions
@@ -294,7 +295,7 @@ def open_backbone(options: BackboneOptions) -> nn.Module:
     """Load any backbone a user may name: a run stands for its student, an exported folder for itself.
 
     Args:
-        options: Name, weights file and resizing of position embeddings.
+        options: Name, weights file, resizing of position embeddings, mean and std.
 
     Raises:
         ValueError: If the name or the weights fit nothing; see `srt_distill.backbone.load_backbone`.
@@ -302,7 +303,8 @@ def open_backbone(options: BackboneOptions) -> nn.Module:
     """
     name, path = options.name, Path(options.name)
     if path.exists() and not (path / "config.json").is_file():
-        return load_run(path).student
-    if path.is_dir():
-        name = f"local-dir:{path}"
-    return load_backbone(name, weights=options.weights, position_embedding=options.position_embedding)
+        model = load_run(path).student
+    else:
+        name = f"local-dir:{path}" if path.is_dir() else name
+        model = load_backbone(name, weights=options.weights, position_embedding=options.position_embedding)
+    return set_normalization(model, options.mean, options.std)

@@ -1,13 +1,13 @@
 """Whether there is anything to distil: how far SRT takes features from their single pass, told without labels.
 
-Shape legend: B images, C channels, H W pixels, h w tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 
 from srt_distill.adaptation.machine import Machine
@@ -51,7 +51,7 @@ class Headroom:
 
 
 def measure_headroom(
-    module: SRTDistillation, batches: Iterable[UInt8[Tensor, "B 3 H W"]], machine: Machine, num_images: int = 8
+    module: SRTDistillation, batches: Iterable[Real[Tensor, "B K H W"]], machine: Machine, num_images: int = 8
 ) -> Headroom:
     """Compare the teacher's single pass with its SRT.
 

@@ -1,6 +1,6 @@
 """What the machine is, and what a training step takes on it.
 
-Shape legend: B images, H W pixels.
+Shape legend: B images, K bands, H W pixels.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 
 from srt_distill.backbone.layers import parse_layer
@@ -73,7 +73,7 @@ def look_at_machine(device: str = "auto") -> Machine:
     return Machine(found, name, "32-true", 1 if cores > 1 else 0)
 
 
-def time_step(module: SRTDistillation, batch: UInt8[Tensor, "B 3 H W"], machine: Machine) -> float:
+def time_step(module: SRTDistillation, batch: Real[Tensor, "B K H W"], machine: Machine) -> float:
     """Time a training step, teacher's passes and the student's both ways, without changing a weight.
 
     Args:
@@ -113,7 +113,7 @@ def time_step(module: SRTDistillation, batch: UInt8[Tensor, "B 3 H W"], machine:
     return sorted(durations[1:])[NUM_TIMED // 2]
 
 
-def repeat_crops(crops: UInt8[Tensor, "B 3 H W"], count: int) -> UInt8[Tensor, "_ 3 H W"]:
+def repeat_crops(crops: Real[Tensor, "B K H W"], count: int) -> Real[Tensor, "_ K H W"]:
     """Make a batch of `count` crops out of some, repeated as often as it takes."""
     return crops.repeat(-(-count // len(crops)), 1, 1, 1)[:count]
 

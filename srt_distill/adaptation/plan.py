@@ -139,6 +139,11 @@ def make_plan(
     model = make_model(settings)
     model.configure_model()
     info, margin = describe_backbone(model.teacher), model.reading.srt.margin
+    if images.source.num_channels != info.num_channels:
+        raise ValueError(
+            f"{info.name} takes images of {info.num_channels} channels, adapt reads images of "
+            f"{images.source.num_channels}; use fit, with data.source.num_channels={info.num_channels}, and export"
+        )
     sizes, count = look_at_sizes(images.source), len(images.source)
     scale = choose_scale(sizes)
     crop, held_out = choose_crop(sizes, scale, margin, info.patch_size, info.fixed_size), choose_held_out(count)

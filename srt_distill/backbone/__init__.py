@@ -9,7 +9,13 @@ a release file), describes it, reads feature maps off it, rebuilds it without we
 from srt_distill.backbone.adapters import add_adapters, paired_weights, plain_state
 from srt_distill.backbone.checkpoints import read_torch_file, require_finite
 from srt_distill.backbone.classification import classifier
-from srt_distill.backbone.features import BackboneInfo, FeatureExtractor, backbone_normalization, describe_backbone
+from srt_distill.backbone.features import (
+    BackboneInfo,
+    FeatureExtractor,
+    backbone_normalization,
+    describe_backbone,
+    set_normalization,
+)
 from srt_distill.backbone.loading import load_backbone
 from srt_distill.backbone.names import nearest_models
 from srt_distill.backbone.options import BackboneOptions, ExecutionOptions, FeatureOptions
@@ -54,4 +60,5 @@ __all__ = [
     "require_same_weights",
     "save_backbone",
     "select_trainable",
+    "set_normalization",
 ]

@@ -3,6 +3,7 @@
 Shape legend: B images, K channels of an image, C channels, H W pixels, h w tokens, p patch side in pixels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +118,39 @@ def backbone_normalization(model: nn.Module) -> Normalization:
             )
     repeats = (info.num_channels // len(info.mean), info.num_channels // len(info.std))
     return Normalization(info.mean * repeats[0], info.std * repeats[1])
+
+
+def set_normalization(
+    model: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> nn.Module:
+    """Give a model another mean or std, which go wherever it goes: into checkpoints and exports.
+
+    Args:
+        model: A backbone; changed in place.
+        mean: Per channel of its images, or one for all; None leaves its own.
+        std: Likewise.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If there is not one per channel, or a std is not above 0.
+    """
+    info = describe_backbone(model)
+    traits: Any = model  # timm's attributes, unknown to nn.Module
+    for name, values in (("mean", mean), ("std", std)):
+        if values is None:
+            continue
+        if len(values) not in (1, info.num_channels):
+            raise ValueError(
+                f"{name} has {len(values)} values, {info.name} takes images of {info.num_channels} channels; give one "
+                "per channel, or one for all"
+            )
+        if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
+            raise ValueError(f"{name} {list(values)} must be finite{', and above 0' * (name == 'std')}")
+        per_channel = tuple(map(float, values)) * (info.num_channels // len(values))
+        traits.pretrained_cfg = {**traits.pretrained_cfg, name: per_channel}
+    return model
 
 
 def _fixed_size(traits: Any) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ Each option is declared here and nowhere else; the command line derives from the
 `--features.layer`, `--execution.precision`), and so do the keys of a run's YAML.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from srt_distill.backbone.execution import AttentionKernel, Precision
@@ -21,11 +22,15 @@ class BackboneOptions:
             folder or .ckpt file of `fit` (its student).
         weights: Weights file for a timm model name: .safetensors, or .pth including DINO, DINOv2, MAE, DeiT releases.
         position_embedding: How position embeddings are resized: timm's way, or DINO's to reproduce its numbers.
+        mean: Per channel of its images, of values in 0 to 1, in place of the model's own; one number is for all.
+        std: Per channel, likewise.
     """
 
     name: str
     weights: str | None = None
     position_embedding: PositionEmbedding = "timm"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Overlapping tokens: a finer token grid in one pass, by a patch embedding with a smaller stride.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side and s stride in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side and s stride in pixels.
 
 Amir et al. (2021, "Deep ViT Features as Dense Visual Descriptors") move the patch window by less than its side, and
 resize the position embedding to the grid that comes out; the SRT paper's Table 1 compares with that. The cost of
@@ -25,7 +25,7 @@ class OverlappingPatchEmbed(PatchEmbed):
     the cells are half a pixel off.
     """
 
-    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B *grid"]:
+    def forward(self, x: Float[Tensor, "B K H W"]) -> Float[Tensor, "B *grid"]:
         """Tokens of the padded image, in the layout that the model expects."""
         extra = self.proj.kernel_size[0] - self.proj.stride[0]
         before, after = extra // 2, extra - extra // 2

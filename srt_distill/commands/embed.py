@@ -26,6 +26,7 @@ def embed(
     srt: SRTOptions = SINGLE_PASS,
     execution: ExecutionOptions = ExecutionOptions(),
     short_side: int = 480,
+    white: float | None = None,
     batch_size: int = 8,
     num_workers: int = 1,
     half: bool = False,
@@ -45,6 +46,7 @@ def embed(
         srt: What SRT averages; by default the single pass.
         execution: How the model is run.
         short_side: Pixels that the shorter side is brought to, at most; sides become whole patches.
+        white: For a backbone that takes other than 3 channels, the value of image files that stands for 1.
         batch_size: Images of one size that go through the model together.
         num_workers: Processes that decode.
         half: Store 16-bit numbers.
@@ -59,6 +61,7 @@ def embed(
         srt=srt,
         execution=execution,
         short_side=short_side,
+        white=white,
         batch_size=batch_size,
         num_workers=num_workers,
         half=half,

@@ -33,6 +33,7 @@ def visualize(
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
+    white: float | None = None,
 ) -> list[Path]:
     """Draw what a backbone sees: PCA colours of a single pass, of SRT and, if given, of an adapted student.
 
@@ -53,6 +54,7 @@ def visualize(
         short_side: Pixels that the shorter side is resized to.
         every: Of a video, one frame in this many.
         frames_per_second: Speed of the written videos.
+        white: For a backbone that takes other than 3 channels, the value of image files that stands for 1.
     """
     require_maps(layers)
     features = FeatureOptions(layers[-1], norm)
@@ -79,6 +81,7 @@ def visualize(
         short_side=short_side,
         every=every,
         frames_per_second=frames_per_second,
+        white=white,
         device=next(model.module.parameters()).device,
     )
     for path in written:

@@ -1,6 +1,6 @@
 """Features that several tasks read of the same image are extracted once.
 
-Shape legend: B images, C channels, H W pixels, h w tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class FeatureMemory:
         owner, read = object(), candidate.read
 
         def remembering(extract: Extractor, *which: object) -> Extractor:
-            def run(images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+            def run(images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
                 pixels = hashlib.blake2b(images.contiguous().cpu().numpy().tobytes(), digest_size=16).digest()
                 key = (owner, which, tuple(images.shape), pixels)
                 if key not in self._kept:

@@ -1,6 +1,6 @@
 """Crops of real pixels, as datasets: random ones to train on, centred ones to measure on.
 
-Shape legend: 3 colours, H W pixels of the window: the crop and its margin on all four sides.
+Shape legend: K channels (3 colours), H W pixels of the window: the crop and its margin on all four sides.
 
 A shift by up to d pixels of a crop with a margin of d pixels reads the image itself, never padding. Which crop is taken
 is a function of (seed, epoch, image) alone: not of the process that loads it, nor of what was loaded before.
@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Real
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from srt_distill.data.bands import Bands
 from srt_distill.data.source import ImageSource
 
 
@@ -33,11 +34,11 @@ class Draw(NamedTuple):
 class Crop(NamedTuple):
     """A window, and which images could not be read on the way to it: their names and the reasons."""
 
-    pixels: UInt8[Tensor, "3 H W"]
+    pixels: Real[Tensor, "K H W"]
     unreadable: dict[str, str]
 
 
-def size_to_hold(image: Image.Image, height: int, width: int, scale: float) -> tuple[int, int]:
+def size_to_hold(image: Image.Image | Bands, height: int, width: int, scale: float) -> tuple[int, int]:
     """Give the height and width to which an image is resized: by `scale`, or by the least larger factor that suffices.
 
     Both sides are resized by the same factor, so that no image is distorted; a small one is enlarged to where its
@@ -54,9 +55,9 @@ def size_to_hold(image: Image.Image, height: int, width: int, scale: float) -> t
 
 
 def cut_window(
-    image: Image.Image, size: tuple[int, int], top: int, left: int, height: int, width: int, flip: bool = False
-) -> UInt8[Tensor, "3 H W"]:
-    """Cut a window out of an RGB image as it is when resized, without resizing the rest.
+    image: Image.Image | Bands, size: tuple[int, int], top: int, left: int, height: int, width: int, flip: bool = False
+) -> Real[Tensor, "K H W"]:
+    """Cut a window out of an image as it is when resized, without resizing the rest.
 
     Bicubic and antialiased; filters reach beyond the window, so that its pixels are those of the whole image resized.
 
@@ -84,7 +85,7 @@ def cut_window(
 
 def find_first_readable(
     source: ImageSource, candidates: Iterable[int], unreadable: dict[str, str]
-) -> tuple[int, Image.Image]:
+) -> tuple[int, Image.Image | Bands]:
     """Load the first of some images that can be read.
 
     Args:

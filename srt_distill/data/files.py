@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from srt_distill.data.listing import PackedNames, find_pictures, list_frames
+from srt_distill.data.bands import ARRAY_ENDING, Bands, read_bands
+from srt_distill.data.listing import PackedNames, find_files, find_pictures, list_frames, natural_order
 from srt_distill.data.lists import read_lines, read_names, table_format
 from srt_distill.data.source import ImageSource
 from srt_distill.images import MAX_PIXELS, read_image
@@ -15,19 +16,45 @@ NUM_TRIED = 16  # lines of a list that are looked for on disk before it is taken
 class _ImageFiles(ImageSource):
     """Image files below one folder; how they were listed is the subclass's business."""
 
-    def __init__(self, folder: Path, names: list[str], bit_depth: int | None, max_pixels: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        bit_depth: int | None,
+        max_pixels: int,
+        num_channels: int | None = None,
+        white: float | None = None,
+    ) -> None:
+        if num_channels is not None and num_channels < 1:
+            raise ValueError(f"num_channels={num_channels} must be at least 1, or null for 8-bit RGB")
+        if num_channels is not None and bit_depth is not None:
+            raise ValueError(
+                f"bit_depth={bit_depth} is for images brought to 8-bit RGB; with num_channels set white="
+                f"{2**bit_depth - 1} instead"
+            )
+        if white is not None and (num_channels is None or white <= 0):
+            raise ValueError(f"white={white} must be above 0 and goes with num_channels; set bit_depth for RGB")
         self._folder = folder
         self._names = PackedNames(names)
         self._bit_depth = bit_depth
         self._max_pixels = max_pixels
+        self._num_channels, self._white = num_channels, white
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def load(self, index: int) -> Image.Image:
-        """Decode an image, upright and in RGB."""
+    @property
+    def num_channels(self) -> int:
+        """Channels of every image: as given, or those of RGB."""
+        return self._num_channels or 3
+
+    def load(self, index: int) -> Image.Image | Bands:
+        """Decode an image, upright: in RGB, or all its bands."""
         name = self.name(index)
-        return read_image(self._folder / name, name, bit_depth=self._bit_depth, max_pixels=self._max_pixels)
+        path = self._folder / name
+        if self._num_channels is None:
+            return read_image(path, name, bit_depth=self._bit_depth, max_pixels=self._max_pixels)
+        return read_bands(path, self._num_channels, name, white=self._white, max_pixels=self._max_pixels)
 
     def name(self, index: int) -> str:
         """Return the path as listed."""
@@ -45,9 +72,14 @@ class ImageFolder(_ImageFiles):
         recursive: whether folders below count too.
         bit_depth: bits of pixels stored in 16 or 32, where they do not fill them; null infers it from each image.
         max_pixels: the largest image that is decoded; it takes 4 bytes of memory per pixel and loader process.
+        num_channels: channels of every image (bands, grey), for a backbone that takes as many; .npy files then count
+            as images too. Null for 8-bit RGB made of whatever an image is.
+        white: with num_channels, the value that stands for 1 before mean and std; null for the largest of 8 or 16 bits,
+            and 1 of floating-point numbers.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
+        ValueError: If options contradict each other.
         NotADirectoryError: If it is a file.
         PermissionError: If it may not be listed.
     """
@@ -58,16 +90,20 @@ class ImageFolder(_ImageFiles):
         recursive: bool = True,
         bit_depth: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        num_channels: int | None = None,
+        white: float | None = None,
     ) -> None:
         root = Path(root)
         names = find_pictures(root, recursive)
+        if num_channels is not None:
+            names = natural_order(names + find_files(root, (ARRAY_ENDING,), recursive))
         if not names:
             where = "here and in all folders below" if recursive else "not in folders below: recursive is off"
             raise FileNotFoundError(
                 f"no image in {root} (looked for .jpg, .png and the like, and into files of unknown endings, "
-                f"{where}); check the path"
+                f"{where}; for .npy with num_channels only); check the path"
             )
-        super().__init__(root, names, bit_depth, max_pixels)
+        super().__init__(root, names, bit_depth, max_pixels, num_channels, white)
 
 
 class FileList(_ImageFiles):
@@ -81,13 +117,24 @@ class FileList(_ImageFiles):
         path: the text file.
         bit_depth: bits of pixels stored in 16 or 32, where they do not fill them; null infers it from each image.
         max_pixels: the largest image that is decoded; it takes 4 bytes of memory per pixel and loader process.
+        num_channels: channels of every image (bands, grey), for a backbone that takes as many; .npy files then count
+            as images too. Null for 8-bit RGB made of whatever an image is.
+        white: with num_channels, the value that stands for 1 before mean and std; null for the largest of 8 or 16 bits,
+            and 1 of floating-point numbers.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it names no image, or is a table.
+        ValueError: If it names no image, or is a table; or options contradict each other.
     """
 
-    def __init__(self, path: str | Path, bit_depth: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        bit_depth: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        num_channels: int | None = None,
+        white: float | None = None,
+    ) -> None:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"file list {path} does not exist; give a text file with one image path per line")
@@ -101,7 +148,7 @@ class FileList(_ImageFiles):
                 f"file list {path} looks like {format} (it begins with {names[0][:80]!r}, which is no file); write one "
                 "image path per line and nothing else"
             )
-        super().__init__(path.parent, names, bit_depth, max_pixels)
+        super().__init__(path.parent, names, bit_depth, max_pixels, num_channels, white)
 
 
 class DavisFrames(_ImageFiles):

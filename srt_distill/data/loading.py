@@ -1,6 +1,6 @@
 """From crops to batches: which images an epoch visits in which order, and where a resumed epoch goes on.
 
-Shape legend: B images, 3 colours, H W pixels of the window.
+Shape legend: B images, K channels (3 colours), H W pixels of the window.
 
 Nothing here has state to save. The order is a function of (seed, epoch); which epoch it is and how far it has come is
 asked of the trainer when the first batch is wanted. Leaving that to Lightning fails in three ways. It restores a
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -27,7 +27,7 @@ from srt_distill.data.crops import Crop, Draw
 class CropBatch(NamedTuple):
     """Windows stacked, and the images that could not be read on the way to them."""
 
-    pixels: UInt8[Tensor, "B 3 H W"]
+    pixels: Real[Tensor, "B K H W"]
     unreadable: dict[str, str]
 
 
@@ -95,7 +95,7 @@ def ignore_signals(worker: int) -> None:
 
 
 class CropLoader(DataLoader[Crop]):
-    """Batches of windows, uint8 (B, 3, H, W).
+    """Batches of windows (B, K, H, W): uint8, or float32 of bands that are not bytes.
 
     Args:
         dataset: of crops.
@@ -107,7 +107,7 @@ class CropLoader(DataLoader[Crop]):
         super().__init__(dataset, collate_fn=collate_crops, worker_init_fn=ignore_signals, **options)
         self.report_unreadable = report_unreadable
 
-    def __iter__(self) -> Iterator[UInt8[Tensor, "B 3 H W"]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Real[Tensor, "B K H W"]]:  # type: ignore[override]
         """Being a generator, it starts nothing until the first batch is asked for: by then the epoch is known."""
         for batch in super().__iter__():
             for name, reason in batch.unreadable.items():

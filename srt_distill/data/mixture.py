@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from srt_distill.data.bands import Bands
 from srt_distill.data.source import ImageSource
 
 
@@ -21,7 +22,7 @@ class Mixture(ImageSource):
         num_images: how many of each source, null for all of it; null altogether for all of every source.
 
     Raises:
-        ValueError: If there is no source, or the numbers do not go with the sources.
+        ValueError: If there is no source, the numbers do not go with the sources, or these differ in their channels.
     """
 
     def __init__(self, sources: list[ImageSource], num_images: list[int | None] | None = None) -> None:
@@ -36,6 +37,9 @@ class Mixture(ImageSource):
                     f"{number} images cannot be taken from a source of {len(source)}; use 1 to {len(source)}, or null "
                     "for all of it"
                 )
+        channels = [source.num_channels for source in sources]
+        if len(set(channels)) > 1:
+            raise ValueError(f"sources of {channels} channels do not go into one batch; give sources of one number")
         self._sources = list(sources)
         counts = [len(source) if number is None else number for source, number in zip(sources, wanted, strict=True)]
         self._counts = np.array(counts, dtype=np.int64)
@@ -44,8 +48,13 @@ class Mixture(ImageSource):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def load(self, index: int) -> Image.Image:
-        """Decode the image, upright and in RGB."""
+    @property
+    def num_channels(self) -> int:
+        """Channels of every image of every source."""
+        return self._sources[0].num_channels
+
+    def load(self, index: int) -> Image.Image | Bands:
+        """Decode the image as its source does."""
         source, within = self._find(index)
         return self._sources[source].load(within)
 

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 
 from PIL import Image
 
+from srt_distill.data.bands import Bands
+
 
 class ImageSource(ABC):
     """Unlabeled images behind an index, in a fixed order in which neighbours are alike (names sorted, frames in time).
@@ -20,9 +22,14 @@ class ImageSource(ABC):
     def __len__(self) -> int:
         """Count the images, readable or not."""
 
+    @property
+    def num_channels(self) -> int:
+        """Channels of every image: those of colour, unless a source says otherwise."""
+        return 3
+
     @abstractmethod
-    def load(self, index: int) -> Image.Image:
-        """Decode one image, upright and in mode RGB.
+    def load(self, index: int) -> Image.Image | Bands:
+        """Decode one image, upright: in mode RGB, or all bands of a source that says how many channels it has.
 
         Raises:
             OSError: If this image cannot be read; the message names it. The caller may go on with another one.

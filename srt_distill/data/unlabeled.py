@@ -1,6 +1,6 @@
 """Unlabeled images as a LightningDataModule: a source in, batches of crops out.
 
-Shape legend: B images, 3 colours, H W pixels of the crop, m margin in pixels, p patch side in pixels.
+Shape legend: B images, K channels, H W pixels of the crop, m margin in pixels, p patch side in pixels.
 """
 
 import hashlib
@@ -45,6 +45,8 @@ class CropSettings:
 
 class UnlabeledImages(LightningDataModule):
     """Batches of uint8 crops (B, 3, H + 2m, W + 2m) with a margin of real pixels, for training and for measuring.
+
+    Of a source with other channels there are as many; bands that are not bytes are float32, of 0 to 255 all the same.
 
     Training crops are random, and different in each epoch unless `views` limits them; held-out crops are centred. Every
     crop is a function of (seed, epoch, image): neither the number of loader processes nor a resumed run changes it.

@@ -50,6 +50,7 @@ def embed(
     srt: SRTOptions = SINGLE_PASS,
     execution: ExecutionOptions = ExecutionOptions(),
     short_side: int = 480,
+    white: float | None = None,
     batch_size: int = 8,
     num_workers: int = 1,
     half: bool = False,
@@ -70,6 +71,7 @@ def embed(
         srt: What SRT averages; by default the single pass.
         execution: How the model is run.
         short_side: Pixels that the shorter side is brought to, at most; sides become whole patches.
+        white: For a backbone that takes other than 3 channels, the value of image files that stands for 1.
         batch_size: Images of one size that go through the model together.
         num_workers: Processes that decode.
         half: Store 16-bit numbers.
@@ -91,8 +93,15 @@ def embed(
     model = load_model(backbone, features, execution)
     candidate = under_srt(backbone.name, model, srt)
     given = [str(word) for word in ([images] if isinstance(images, str | Path) else images)]
-    source = recognise_images(given).source
-    known = {"backbone": backbone.name, "pooling": pooling, "short_side": short_side, "half": half, "images": given}
+    source = recognise_images(given, model.info.num_channels, white).source
+    known = {
+        "backbone": backbone.name,
+        "pooling": pooling,
+        "short_side": short_side,
+        "half": half,
+        "images": given,
+        "white": white,
+    }
     parts = Parts(output, {**known, "features": dict(candidate.fingerprint)})
     num_parts = -(-len(source) // IMAGES_PER_PART)
     unreadable = 0

@@ -1,6 +1,6 @@
 """Images in the size that a model takes, decoded in other processes, those of one size together.
 
-Shape legend: B images, H W pixels, p patch side in pixels.
+Shape legend: B images, K bands, H W pixels, p patch side in pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -24,11 +24,11 @@ class Batch:
 
     Attributes:
         numbers: Their places in the source.
-        pixels: (B, 3, H, W) bytes.
+        pixels: (B, K, H, W) of 0 to 255.
     """
 
     numbers: list[int]
-    pixels: UInt8[Tensor, "B 3 H W"]
+    pixels: Real[Tensor, "B K H W"]
 
 
 def choose_size(size: tuple[int, int], short_side: int, info: BackboneInfo) -> tuple[int, int]:

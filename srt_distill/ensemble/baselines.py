@@ -1,6 +1,6 @@
 """What SRT is compared with in the paper's tables: other ways to spend passes, or none at all.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, d shift radius in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels, d shift radius in pixels.
 
 Each takes an extractor and is one. Overlapping tokens (Table 1) need another patch embedding and nothing else:
 `FeatureExtractor(overlap_tokens(model, stride))`. The output ensemble cannot be an extractor alone, since it averages
@@ -59,7 +59,7 @@ class NaiveEnsemble:
         if not 0 <= self.strength <= 2.5:
             raise ValueError(f"jitter strength {self.strength} is outside 0 to 2.5; 1 is that of DINO's pre-training")
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Average the maps (B, C, h, w) of all views, in fp32."""
         draws = torch.Generator().manual_seed(self.seed)
         factors = self.strength * (2 * torch.rand(self.num_views - 1, len(JITTER), generator=draws) - 1)
@@ -80,7 +80,7 @@ def jitter_colors(
     """Change colours by given amounts; zeros change nothing.
 
     Args:
-        images: (B, 3, H, W) in 0…1.
+        images: (B, K, H, W) in 0…1.
         brightness: Added to a factor of 1.
         contrast: Added to a factor of 1.
         saturation: Added to a factor of 1.
@@ -111,7 +111,7 @@ class InterpolatedFeatures:
     extract: Extractor
     mode: Interpolation = "bilinear"
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Return maps (B, C, h, w) of one pass, smoothed."""
         maps = self.extract(images)
         return tuple(
@@ -144,7 +144,7 @@ class PooledFeatures:
     extract: Extractor
     patch: int
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Return maps (B, C, H/p, W/p).
 
         Raises:
@@ -182,7 +182,7 @@ class ShiftedViews:
         """In the order of the maps, the smallest last: who takes the last map has, but for `grid16`, a single pass."""
         return tuple(sorted(subset_shifts(self.radius, self.subset), key=lambda s: -(s[0] ** 2 + s[1] ** 2)))
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """One map (B, C, h, w) a shift."""
         views = shifted_maps(self.extract, images, self.shifts, radius=self.radius, border=self.border)
         return tuple(maps[-1] for _, maps, _ in views)

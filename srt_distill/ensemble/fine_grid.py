@@ -1,6 +1,7 @@
 """SRT on a grid finer than the tokens', up to pixel resolution, in bands that fit into memory.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, s fine cells a token and axis.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels,
+s fine cells a token and axis.
 
 Before it is pooled, the average over shifted maps has a value for every pixel (paper, Sect. 2.1 and Algorithm 1).
 Pooled over cells of p/s pixels instead of whole tokens it keeps what the shifts tell of the inside of a token. Moving a
@@ -47,7 +48,7 @@ def axis_matrix(
 
 @dataclass(frozen=True)
 class FineResonance:
-    """SRT on a grid of s x s cells a token, itself an extractor: images (B, 3, H, W) to maps (B, C, h s, w s).
+    """SRT on a grid of s x s cells a token, itself an extractor: images (B, K, H, W) to maps (B, C, h s, w s).
 
     At s = 1 it is `srt`; at s = p it is the average at pixel resolution. Every border rule of `srt` holds.
 
@@ -70,14 +71,14 @@ class FineResonance:
                 raise ValueError(f"{name} {getattr(self, name)} is not a positive number; use 1 or more")
 
     def bands(
-        self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None
+        self, images: Float[Tensor, "B K H W"], shifts: Sequence[Shift] | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
         """Yield the maps in bands from top to bottom; all passes are made before the first.
 
         Between bands memory holds 2d+1 maps of token rows and fine columns (B, C, h, w s), and no map of fine rows.
 
         Args:
-            images: (B, 3, H+2m, W+2m) normalised images with the margin of `srt`.
+            images: (B, K, H+2m, W+2m) normalised images with the margin of `srt`.
             shifts: Shifts to average instead of those of `srt`.
 
         Yields:
@@ -97,7 +98,7 @@ class FineResonance:
                 for matrix, layer in zip(matrices, sums, strict=True)
             )
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
         """Return the whole maps (B, C, h s, w s), one per layer; see `bands`."""
         sums, patches = self._sum_columns(images, shifts)
         steps = self._row_steps(shifts)

@@ -1,6 +1,6 @@
 """The Stochastic Resonance Transformer: an ensemble over sub-patch shifts of any feature extractor.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, d shift radius in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels, d shift radius in pixels.
 
 `StochasticResonance` takes an extractor and is one. Radius 0 is the single pass, to the bit.
 """
@@ -29,7 +29,7 @@ from srt_distill.extractor import Extractor, strides
 
 def shifted_maps(
     extract: Extractor,
-    images: Float[Tensor, "B 3 H W"],
+    images: Float[Tensor, "B K H W"],
     shifts: Sequence[Shift],
     *,
     radius: int,
@@ -43,7 +43,7 @@ def shifted_maps(
 
     Args:
         extract: Any extractor.
-        images: (B, 3, H+2m, W+2m) normalised images, of which the outer `margin` pixels are context only.
+        images: (B, K, H+2m, W+2m) normalised images, of which the outer `margin` pixels are context only.
         shifts: Shifts (dy, dx) in pixels, each at most `radius`.
         radius: d, in pixels.
         border: What lies beyond the given pixels.
@@ -70,7 +70,7 @@ def shifted_maps(
 
 def aligned_maps(
     extract: Extractor,
-    images: Float[Tensor, "B 3 H W"],
+    images: Float[Tensor, "B K H W"],
     shifts: Sequence[Shift],
     *,
     radius: int,
@@ -82,7 +82,7 @@ def aligned_maps(
 
     Args:
         extract: Any extractor.
-        images: (B, 3, H+2m, W+2m), as for `shifted_maps`.
+        images: (B, K, H+2m, W+2m), as for `shifted_maps`.
         shifts: Shifts (dy, dx) in pixels, each at most `radius`.
         radius: d, in pixels.
         border: What lies beyond the given pixels, and beyond the token map.
@@ -118,7 +118,7 @@ def mean_maps(aligned: Iterator[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class StochasticResonance:
-    """SRT over any extractor, itself an extractor: images (B, 3, H, W) to fp32 maps (B, C, h, w) (paper, Algorithm 1).
+    """SRT over any extractor, itself an extractor: images (B, K, H, W) to fp32 maps (B, C, h, w) (paper, Algorithm 1).
 
     Attributes:
         extract: The extractor whose features are averaged.
@@ -156,7 +156,7 @@ class StochasticResonance:
             return grid_shifts(self.radius, self.border)
         return subset_shifts(self.radius, self.subset)
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"], shifts: Sequence[Shift] | None = None) -> tuple[Tensor, ...]:
         """Average the maps of all shifted views, or of the given `shifts` only."""
         return mean_maps(
             aligned_maps(

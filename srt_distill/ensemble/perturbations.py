@@ -1,6 +1,6 @@
 """Averages over other changes of the image that can be undone in its features.
 
-Shape legend: B images, C channels, H W pixels, h w tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens.
 
 SRT is one case of a pair of functions: change the image, undo the change in the feature map, average; the paper allows
 any group of transformations whose inverse is at hand (Sect. 2.1). A horizontal flip maps the grid of patches onto
@@ -27,7 +27,7 @@ class Perturbation:
     """A change of the image and how it is undone in a feature map.
 
     Attributes:
-        transform: Images (B, 3, H, W) to changed images.
+        transform: Images (B, K, H, W) to changed images.
         undo: A map (B, C, h2, w2) of changed images, and the grid (h, w) of the original's map at that layer, to a map
             (B, C, h, w) in the place of the original's.
     """
@@ -60,7 +60,7 @@ class PerturbationMean:
     extract: Extractor
     perturbations: tuple[Perturbation, ...] = (HORIZONTAL_FLIP,)
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Average to fp32 maps (B, C, h, w), one per layer."""
 
         def views() -> Iterator[tuple[Tensor, ...]]:

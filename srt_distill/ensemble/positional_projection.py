@@ -1,6 +1,6 @@
 """Features without the directions that positions alone span: a baseline that costs no pass per image.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, N = h w tokens, r directions.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, N = h w tokens, r directions.
 
 An image without content still has features that differ from token to token, and all that they can differ by is where
 they are. INSID3 (Cuttano et al., CVPR 2026, 2603.28480) takes one black image, unit tokens less their mean, the first r
@@ -49,7 +49,7 @@ class PositionalProjection:
                 f"share {self.share} of directions is not from 0 up to 1; INSID3 removes {INSID3_SHARE:.3f}"
             )
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Project the maps (B, C, h, w) of one pass. A single token for the whole image is left as it is."""
         key = (*images.shape[1:], images.device, images.dtype)
         if key not in self._bases:

@@ -1,6 +1,6 @@
 """SRT inside the network: average at one layer, then run the remaining layers once on the average.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, k prefix tokens, T shifts, L blocks.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, k prefix tokens, T shifts, L blocks.
 
 The averaged map has its layer's shape and can take its place (paper, Sect. 2.1). For retrieval the paper averages
 "prior to the attention mechanism in the last layer" and computes the class token from the average, instead of averaging
@@ -21,7 +21,7 @@ PrefixTokens = Literal["mean", "unshifted"]
 for one more pass through the first blocks. The paper does not say which."""
 
 Resume = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
-"""Images (B, 3, H, W), and what entered the layer, to the maps (B, C, h, w) of the chosen layers."""
+"""Images (B, K, H, W), and what entered the layer, to the maps (B, C, h, w) of the chosen layers."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ResumedResonance:
     resume: Resume
     prefix: PrefixTokens = "mean"
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Give maps (B, C, h, w) of the chosen layers."""
         averages = self.srt(images)
         margin = self.srt.margin

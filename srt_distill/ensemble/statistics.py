@@ -1,6 +1,8 @@
 """Median and variance over shifts: what the mean of SRT leaves out, and how far a token is to be trusted.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels, T shifts, s cells a token and axis.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels,
+T shifts,
+s cells a token and axis.
 
 A pixel of the image sees, under each of the T shifts, one token of the shifted map, moved back. The statistic is taken
 over these T values, pixel by pixel, and then averaged over the pixels of a cell, exactly as Algorithm 1 does with the
@@ -96,7 +98,7 @@ def _reduce(values: Tensor, statistic: Statistic) -> Tensor:
 
 @dataclass(frozen=True)
 class ShiftStatistic:
-    """A statistic over shifts, itself an extractor: images (B, 3, H, W) to maps (B, C, h s, w s).
+    """A statistic over shifts, itself an extractor: images (B, K, H, W) to maps (B, C, h s, w s).
 
     Unlike the mean it needs the maps of all views at once: T (B, C, h, w) a layer, held twice over.
 
@@ -122,7 +124,7 @@ class ShiftStatistic:
                 "use border 'edge'"
             )
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Take the statistic of every layer; of a map of one token, which stands for the whole image, plainly."""
         srt = self.srt
         views = list(
@@ -165,7 +167,7 @@ def mean_and_variance(
 
 @dataclass(frozen=True)
 class ShiftVariance:
-    """Variance over shifts of every token, itself an extractor: images (B, 3, H, W) to maps (B, 1, h, w).
+    """Variance over shifts of every token, itself an extractor: images (B, K, H, W) to maps (B, 1, h, w).
 
     Of the pooled maps, moved back: what is left of a token's disagreement with itself after Eq. 2; none at radius 0.
     Unlike `ShiftStatistic` it needs no more memory than the mean.
@@ -176,7 +178,7 @@ class ShiftVariance:
 
     srt: StochasticResonance
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Give one map (B, 1, h, w) per layer."""
         return _statistics(self.srt, images)[1]
 
@@ -195,7 +197,7 @@ def confidence(variance: Float[Tensor, "B 1 h w"]) -> Float[Tensor, "B 1 h w"]:
 
 @dataclass(frozen=True)
 class ConfidentResonance:
-    """SRT whose uncertain tokens lean on their neighbours, itself an extractor: (B, 3, H, W) to (B, C, h, w).
+    """SRT whose uncertain tokens lean on their neighbours, itself an extractor: (B, K, H, W) to (B, C, h, w).
 
     A token x of confidence c becomes c x + (1 - c) times the mean of the 3 x 3 tokens round it, weighted by *their*
     confidence: adaptive regularisation by second-order statistics, at no further pass. Radius 0 changes nothing.
@@ -206,7 +208,7 @@ class ConfidentResonance:
 
     srt: StochasticResonance
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Give one map (B, C, h, w) per layer; a token for the whole image is the mean."""
         means, variances = _statistics(self.srt, images)
         return tuple(lean_on_neighbours(m, confidence(v)) for m, v in zip(means, variances, strict=True))

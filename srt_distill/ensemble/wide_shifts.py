@@ -1,6 +1,6 @@
 """Averages over shifts of any length, whole patches included, that are undone in the token map.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels.
 
 Shifts by whole patches tell nothing of the inside of a token: moved back, a token stands where it stood, and only what
 the network makes of positions and of the rest of the frame has changed. Their mean, with mirrored views, takes noise
@@ -68,7 +68,7 @@ class WideShiftMean:
         if not self.shifts:
             raise ValueError("no shift was given; a mean needs at least one, such as (0, 0)")
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Average to fp32 maps (B, C, h, w), one per layer; of one token for the whole image, the plain mean.
 
         Raises:

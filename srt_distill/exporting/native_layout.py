@@ -78,7 +78,7 @@ def to_native_layout(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor
         "layer_norm_eps": traits.norm.eps,
         "image_size": rows * info.patch_size,
         "patch_size": info.patch_size,
-        "num_channels": 3,
+        "num_channels": info.num_channels,
         "qkv_bias": "blocks.0.attn.query.bias" in state,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,

@@ -1,6 +1,6 @@
 """Export for Transformers' own classes, beside the wrapper round timm.
 
-Shape legend: B images, C channels, H W pixels, h w tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens.
 """
 
 import copy
@@ -84,7 +84,7 @@ def _processor(model: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _features_as_native(
-    model: Any, images: Float[Tensor, "B 3 H W"], features: Float[Tensor, "B N C"]
+    model: Any, images: Float[Tensor, "B K H W"], features: Float[Tensor, "B N C"]
 ) -> Float[Tensor, "B N C"]:
     """Compute the student's features with its position embedding resized without antialiasing."""
     native = model.patch_embed.grid_size

@@ -1,6 +1,6 @@
 """Proof of zero cost: what the student needs to run, beside its teacher.
 
-Shape legend: B images, C channels, H W pixels, p patch side in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, p patch side in pixels.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Parity:
 
 
 def measure_parity(
-    student: nn.Module, teacher: nn.Module, images: Float[Tensor, "B 3 H W"], *, budget: float = 10.0
+    student: nn.Module, teacher: nn.Module, images: Float[Tensor, "B K H W"], *, budget: float = 10.0
 ) -> Parity:
     """Compare what student and teacher hold and what a pass through each costs.
 
@@ -85,7 +85,7 @@ def measure_parity(
     )
 
 
-def count_flops(model: nn.Module, images: Float[Tensor, "B 3 H W"]) -> int:
+def count_flops(model: nn.Module, images: Float[Tensor, "B K H W"]) -> int:
     """Floating point operations of the pass that gives a model's last map: convolutions, products, attention.
 
     Args:

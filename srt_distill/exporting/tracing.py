@@ -1,6 +1,6 @@
 """Trace a backbone once, for any number of images of any size that it takes.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, p patch side in pixels.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class Features(nn.Module):
         super().__init__()
         self.backbone: Any = backbone
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B ..."]:
+    def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B ..."]:
         """Normalised images to the last block's tokens after the final norm, or to the last map of a convnet."""
         return self.backbone.forward_features(images)
 
@@ -43,7 +43,7 @@ def trace_backbone(model: nn.Module) -> ExportedProgram:
         RuntimeError: If the model's computation depends on the image size in a way that cannot be traced.
     """
     info = describe_backbone(model)
-    images = torch.zeros(2, 3, *_example_size(info))
+    images = torch.zeros(2, info.num_channels, *_example_size(info))
     try:
         program = torch.export.export(
             Features(model).eval(), (images,), dynamic_shapes={INPUT: dynamic_axes(info)}, strict=False

@@ -50,7 +50,7 @@ class Expectation:
 
     Attributes:
         model: The student as plain timm has it: position embeddings resized timm's way.
-        images: Per name of a size, images (B, 3, H, W); B differs from size to size.
+        images: Per name of a size, images (B, K, H, W); B differs from size to size.
         features: Per name, `model.forward_features(images)`.
     """
 
@@ -83,7 +83,7 @@ def make_test_images(model: nn.Module) -> dict[str, Tensor]:
         model: A backbone.
 
     Returns:
-        Batches (B, 3, H, W) of one, two and three images, under names such as `224x224`.
+        Batches (B, K, H, W) of one, two and three images, under names such as `224x224`.
     """
     info = describe_backbone(model)
     p = info.patch_size
@@ -91,7 +91,8 @@ def make_test_images(model: nn.Module) -> dict[str, Tensor]:
     rows, columns = native if native[0] * native[1] <= MAX_NATIVE_TOKENS else (14, 14)
     sizes = [info.fixed_size] if info.fixed_size else [(rows * p, columns * p), (10 * p, 15 * p), (17 * p, 6 * p)]
     generator = torch.Generator().manual_seed(0)
-    return {f"{h}x{w}": torch.randn(b, 3, h, w, generator=generator) for b, (h, w) in enumerate(sizes, start=1)}
+    bands = info.num_channels
+    return {f"{h}x{w}": torch.randn(b, bands, h, w, generator=generator) for b, (h, w) in enumerate(sizes, start=1)}
 
 
 def run_apart(script: Path, arguments: Sequence[str], images: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +102,7 @@ def run_apart(script: Path, arguments: Sequence[str], images: Mapping[str, Tenso
         script: Called as `python SCRIPT *ARGUMENTS INPUTS OUTPUTS`, where INPUTS is a safetensors file of the images
             and OUTPUTS gets features under the same names.
         arguments: What the script is told besides.
-        images: Batches (B, 3, H, W).
+        images: Batches (B, K, H, W).
 
     Returns:
         What the script wrote.

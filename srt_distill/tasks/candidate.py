@@ -1,6 +1,6 @@
 """What is judged: features, with the normalisation that belongs to them and what a table says of them.
 
-Shape legend: B images, C channels, H W pixels, h w tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens.
 
 Teacher, SRT, student, smoothed maps, baselines and any function of a user's own are candidates alike. Each sees images
 normalised as *it* was trained: two models side by side may differ in mean and std.
@@ -54,12 +54,12 @@ class Candidate:
     classify: Callable[[Tensor], Tensor] | None = None
     output_shifts: tuple[Shift, ...] = UNSHIFTED
 
-    def maps(self, images: Real[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def maps(self, images: Real[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Read the chosen features of images in bytes (0 to 255): maps (B, C, h, w), on the candidate's device."""
         return self._run(self.extract, images)
 
     def maps_at(
-        self, images: Real[Tensor, "B 3 H W"], layers: tuple[int | str, ...], *, norm: bool = True
+        self, images: Real[Tensor, "B K H W"], layers: tuple[int | str, ...], *, norm: bool = True
     ) -> tuple[Tensor, ...]:
         """Read features at layers that a task names: maps (B, C, h, w), one per layer; prefix tokens are 1x1.
 

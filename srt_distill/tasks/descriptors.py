@@ -1,13 +1,13 @@
 """One vector per image, for tasks that compare whole images: retrieval, kNN classification.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, k prefix tokens.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, k prefix tokens.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from srt_distill.tasks.candidate import Candidate
@@ -16,7 +16,7 @@ Descriptor = Literal["class", "mean"]
 """class: the class token after the final norm. mean: the mean of the candidate's chosen map, for models without one."""
 
 
-def describe_images(candidate: Candidate, images: UInt8[Tensor, "B 3 H W"], which: Descriptor) -> Float[Tensor, "B C"]:
+def describe_images(candidate: Candidate, images: Real[Tensor, "B K H W"], which: Descriptor) -> Float[Tensor, "B C"]:
     """Describe images by one vector each, not normalised.
 
     Args:
@@ -32,7 +32,7 @@ def describe_images(candidate: Candidate, images: UInt8[Tensor, "B 3 H W"], whic
 
 def describe_at_scales(
     candidate: Candidate,
-    images: UInt8[Tensor, "B 3 H W"],
+    images: Real[Tensor, "B K H W"],
     which: Descriptor,
     scales: Sequence[float],
     patch: int,

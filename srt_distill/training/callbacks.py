@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srt_distill.backbone import describe_backbone, hash_weights
+from srt_distill.data.bands import as_colours
 from srt_distill.extractor import Extractor
 from srt_distill.loggers import log_picture
 from srt_distill.tasks.candidate import Candidate

@@ -158,8 +158,8 @@ def require_fitting_crops(model: SRTDistillation, data: pl.LightningDataModule) 
     if data.source.num_channels != model.num_channels:
         raise ValueError(
             f"{model.backbone.name} takes images of {model.num_channels} channels, {type(data.source).__name__} gives "
-            f"{data.source.num_channels}; set data.source.num_channels (of ImageFolder and FileList) to what the backbone "
-            "takes, or give a backbone for these images"
+            f"{data.source.num_channels}; set data.source.num_channels={model.num_channels} (of ImageFolder and "
+            "FileList), or give a backbone for these images"
         )
     margin, needed = (data.window[0] - data.crop_size[0]) // 2, model.reading.srt.margin
     if margin != needed:

@@ -1,6 +1,6 @@
 """Where a training target comes from: all shifts, a few drawn anew at every step, or a cache on disk.
 
-Shape legend: B images, C channels, H W pixels, h w tokens, m margin in pixels.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens, m margin in pixels.
 
 Each is a type of its own behind one call, so that settings which contradict each other cannot be written down.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from srt_distill.ensemble import StochasticResonance
@@ -45,15 +45,15 @@ class Target(ABC):
     @abstractmethod
     def __call__(
         self,
-        crops: UInt8[Tensor, "B 3 H W"],
-        images: Float[Tensor, "B 3 H W"],
+        crops: Real[Tensor, "B K H W"],
+        images: Float[Tensor, "B K H W"],
         srt: StochasticResonance,
         draw: tuple[int, int],
     ) -> tuple[Tensor, ...]:
         """Return target maps (B, C, h, w), one per layer.
 
         Args:
-            crops: (B, 3, H+2m, W+2m) bytes.
+            crops: (B, K, H+2m, W+2m) bytes.
             images: The same, normalised.
             srt: SRT over the frozen teacher, of the same margin.
             draw: Seed, and number of the batch in the run: the same two draw the same, so that a resumed run repeats
@@ -69,7 +69,7 @@ class AllShifts(Target):
     """The mean over all shifts of `srt`, computed at every step."""
 
     def __call__(
-        self, crops: Tensor, images: Float[Tensor, "B 3 H W"], srt: StochasticResonance, draw: tuple[int, int]
+        self, crops: Tensor, images: Float[Tensor, "B K H W"], srt: StochasticResonance, draw: tuple[int, int]
     ) -> tuple[Tensor, ...]:
         """Return target maps (B, C, h, w), one per layer."""
         return srt(images)
@@ -107,7 +107,7 @@ class SampledShifts(Target):
             )
 
     def __call__(
-        self, crops: Tensor, images: Float[Tensor, "B 3 H W"], srt: StochasticResonance, draw: tuple[int, int]
+        self, crops: Tensor, images: Float[Tensor, "B K H W"], srt: StochasticResonance, draw: tuple[int, int]
     ) -> tuple[Tensor, ...]:
         """Return target maps (B, C, h, w), one per layer."""
         # torch's CPU generator looks at 32 bits of a seed only, so the two numbers are mixed first
@@ -150,7 +150,7 @@ class CachedShifts(Target):
         self._cache = TargetCache(self.folder, made_of())
 
     def __call__(
-        self, crops: UInt8[Tensor, "B 3 H W"], images: Tensor, srt: StochasticResonance, draw: tuple[int, int]
+        self, crops: Real[Tensor, "B K H W"], images: Tensor, srt: StochasticResonance, draw: tuple[int, int]
     ) -> tuple[Tensor, ...]:
         """Return target maps (B, C, h, w) in fp16, one per layer."""
         if self._cache is None:

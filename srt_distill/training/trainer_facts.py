@@ -1,12 +1,12 @@
 """What is asked of a trainer: the number of a batch, which held-out images are repeats, how much time has passed.
 
-Shape legend: B images, H W pixels.
+Shape legend: B images, K bands, H W pixels.
 """
 
 from collections.abc import Callable
 
 import pytorch_lightning as pl
-from jaxtyping import UInt8
+from jaxtyping import Real
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
@@ -21,7 +21,7 @@ def draw_number(trainer: pl.Trainer, batch_idx: int) -> int:
     return (trainer.current_epoch * per_epoch + batch_idx) * trainer.world_size + trainer.global_rank
 
 
-def drop_repeats(batch: UInt8[Tensor, "B 3 H W"], batch_idx: int, trainer: pl.Trainer) -> UInt8[Tensor, "_B 3 H W"]:
+def drop_repeats(batch: Real[Tensor, "B K H W"], batch_idx: int, trainer: pl.Trainer) -> Real[Tensor, "_B K H W"]:
     """Leave out of a held-out batch the images that only fill it up, so that all processes have as many.
 
     Args:

@@ -25,6 +25,7 @@ def pca_figure(
     maps: Mapping[str, Maps],
     layer_names: Sequence[str],
     projections: Sequence[Projection] | None = None,
+    image_name: str = "image",
 ) -> Picture:
     """Draw the image and each extractor's features as colours (paper, Figs. 2 and 6).
 
@@ -33,6 +34,7 @@ def pca_figure(
         maps: by the caption above the column.
         layer_names: captions before the rows.
         projections: one a layer, to show several images alike; by default fitted on these maps.
+        image_name: caption above the image.
 
     Returns:
         One picture.
@@ -42,7 +44,7 @@ def pca_figure(
         [picture, *(_colors(projection, layer, picture) for layer in layers)]
         for projection, layers in zip(projections, zip(*maps.values(), strict=True), strict=True)
     ]
-    return panel_grid(rows, ["image", *maps], _row_names(layer_names))
+    return panel_grid(rows, [image_name, *maps], _row_names(layer_names))
 
 
 def fit_projections(images: Sequence[Mapping[str, Maps]]) -> list[Projection]:
@@ -58,7 +60,9 @@ def fit_projections(images: Sequence[Mapping[str, Maps]]) -> list[Projection]:
     return [pca_projection([features[0] for features in layer]) for layer in layers]
 
 
-def noise_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, layer_names: Sequence[str]) -> Picture:
+def noise_figure(
+    picture: Picture, single: Maps, ensemble: Maps, name: str, layer_names: Sequence[str], image_name: str = "image"
+) -> Picture:
     """Where the single pass differs from the ensemble, beside what mere resizing changes (paper, Fig. 4).
 
     Args:
@@ -67,12 +71,13 @@ def noise_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, laye
         ensemble: features taken for the signal; where no finer than the single pass, there is no resizing to show.
         name: caption of the ensemble.
         layer_names: captions before the rows.
+        image_name: caption above the image.
 
     Returns:
         One picture; the heat maps of a row share their scale.
     """
     finer = single[0].shape != ensemble[0].shape
-    columns = ["image", f"‖{name} - single pass‖", *["‖resized - single pass‖"] * finer]
+    columns = [image_name, f"‖{name} - single pass‖", *["‖resized - single pass‖"] * finer]
     rows = []
     for coarse, fine in zip(single, ensemble, strict=True):
         heats = [noise_map(fine, coarse)[0]]
@@ -83,22 +88,27 @@ def noise_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, laye
     return panel_grid(rows, columns, _row_names(layer_names))
 
 
-def confidence_figure(picture: Picture, variances: Maps, layer_names: Sequence[str]) -> Picture:
+def confidence_figure(
+    picture: Picture, variances: Maps, layer_names: Sequence[str], image_name: str = "image"
+) -> Picture:
     """Draw how far each token is to be trusted: bright where it is the same under all shifts.
 
     Args:
         picture: the image.
         variances: (1, 1, h, w), one a layer.
         layer_names: captions before the rows.
+        image_name: caption above the image.
 
     Returns:
         One picture, on a scale from 0 to 1; the median token of a row has one half.
     """
     rows = [[picture, _to_size(heat_map(confidence(layer)[0, 0], 1.0), picture)] for layer in variances]
-    return panel_grid(rows, ["image", "confidence (low variance over shifts)"], _row_names(layer_names))
+    return panel_grid(rows, [image_name, "confidence (low variance over shifts)"], _row_names(layer_names))
 
 
-def resizing_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, layer_names: Sequence[str]) -> Picture:
+def resizing_figure(
+    picture: Picture, single: Maps, ensemble: Maps, name: str, layer_names: Sequence[str], image_name: str = "image"
+) -> Picture:
     """Features of a finer ensemble against those of a single pass resized to its grid (paper, Fig. 5).
 
     Args:
@@ -107,11 +117,12 @@ def resizing_figure(picture: Picture, single: Maps, ensemble: Maps, name: str, l
         ensemble: finer features, such as SRT at pixel resolution.
         name: caption of the ensemble.
         layer_names: captions before the rows.
+        image_name: caption above the image.
 
     Returns:
         One picture; the columns of a row share their projection.
     """
-    rows, columns = [], ["image", "single pass", "single pass, resized", name]
+    rows, columns = [], [image_name, "single pass", "single pass, resized", name]
     for coarse, fine in zip(single, ensemble, strict=True):
         projection = pca_projection([coarse[0], fine[0]])
         # interpolating three components equals projecting interpolated features, at 3/C of the memory

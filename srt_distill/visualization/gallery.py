@@ -1,6 +1,7 @@
 """`srt-distill visualize`: what extractors see in images, folders of images and videos.
 
-Shape legend: B images, C channels, H W pixels, h w tokens (or pixels, where an extractor is that fine), p patch side.
+Shape legend: B images, K bands, C channels, H W pixels, h w tokens (or pixels, where an extractor is that fine),
+p patch side.
 
     <name>-pca.png       image | one column per extractor, one row and one PCA per layer     (paper, Figs. 2 and 6)
     <name>-noise.png     ‖SRT − single pass‖ and ‖resized − single pass‖ on one scale         (Fig. 4)
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real, Shaped
 from PIL import Image
 from torch import Tensor
 
+from srt_distill.data.bands import Bands, as_colours, read_bands
 from srt_distill.data.files import ImageFolder
 from srt_distill.data.source import ImageSource
 from srt_distill.data.video import VideoFrames, is_video
@@ -36,7 +38,7 @@ from srt_distill.visualization.figures import (
     pca_figure,
     resizing_figure,
 )
-from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture
+from srt_distill.visualization.panels import Picture, contact_sheet, resize_picture, to_picture
 from srt_distill.visualization.writers import write_gif, write_mp4, write_picture
 
 NUM_FITTED_FRAMES = 4  # evenly spaced frames that a video's projection is fitted on
@@ -72,6 +74,7 @@ def visualize(
     short_side: int = 480,
     every: int = 1,
     frames_per_second: float = 12.5,
+    white: float | None = None,
     device: torch.device | None = None,
 ) -> list[Path]:
     """Draw the features of extractors side by side for every image, folder of images and video given.
@@ -79,7 +82,7 @@ def visualize(
     Args:
         columns: extractors with their normalisation, by the caption above their column, such as teacher, SRT and
             student. They may differ in resolution (SRT at pixel resolution makes the paper's figures) but not in
-            channels.
+            channels. Of images of other than three channels, those shown are named above them.
         sources: image files, folders (all images below) and video files.
         output: folder for the figures; made.
         patch: p; images are resized to multiples of it.
@@ -90,6 +93,7 @@ def visualize(
         short_side: pixels that the shorter side is resized to, rounded to a multiple of the patch.
         every: of a video, one frame in this many.
         frames_per_second: speed of the written videos.
+        white: of images of other than three channels, the value that stands for 1; see `srt_distill.data.bands`.
         device: where to run; the CPU by default.
 
     Returns:
@@ -97,8 +101,8 @@ def visualize(
 
     Raises:
         FileNotFoundError: If a source does not exist, or a folder holds no image.
-        ValueError: If there is no source, a name is not among the columns, or an extractor returns another number of
-            maps than there are layer names.
+        ValueError: If there is no source, a name is not among the columns, columns take different channels, or an
+            extractor returns another number of maps than there are layer names.
         OSError: If nothing can be drawn; one of several images or frames that cannot be read, or has one side more than
             16 times the other, is named in a warning and passed over.
     """
@@ -109,11 +113,20 @@ def visualize(
         raise ValueError("no image, folder or video given; name at least one")
     require_short_side(short_side, patch)
     names = FigureNames(output)
-    images, videos = find_sources(sources, every, names)
+    channels = {name: len(column.normalization.mean) for name, column in columns.items()}
+    if len(set(channels.values())) > 1:
+        raise ValueError(f"columns take images of different channels ({channels}); draw them apart")
+    num_channels = next(iter(channels.values()), 3)
+    images, videos = find_sources(sources, every, names, num_channels, white)
+    if videos and num_channels != 3:
+        raise ValueError(f"videos have 3 channels, the columns take {num_channels}; give images, or other models")
+    if white is not None and num_channels == 3:
+        raise ValueError(f"white={white} is for images of other than 3 channels; leave it out")
+    caption = _name_image(num_channels)
     device = device or torch.device("cpu")
     failures: list[OSError] = []
 
-    def load(source: ImageSource, index: int, size: tuple[int, int] | None = None) -> Picture | None:
+    def load(source: ImageSource, index: int, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """Read an image at the size drawn; None, with a warning, where it cannot be."""
         try:
             return resize_to_patches(source.load(index), short_side, patch, source.name(index), size)
@@ -122,26 +135,26 @@ def visualize(
             failures.append(error)
             return None
 
-    def look_at(picture: Picture) -> dict[str, Maps]:
-        pixels = to_tensor(picture).to(device)
+    def look_at(image: np.ndarray) -> dict[str, Maps]:
+        pixels = to_tensor(image).to(device)
         return {name: _extract(column, pixels, layer_names) for name, column in columns.items()}
 
     written: list[Path] = []
     sheet: dict[str, Picture] = {}
     for name, (source, index) in images.items():
-        picture = load(source, index)
-        if picture is None:
+        image = load(source, index)
+        if image is None:
             continue
-        maps = look_at(picture)
-        figures = {"pca": pca_figure(picture, maps, layer_names)}
+        maps, picture = look_at(image), colours(image)
+        figures = {"pca": pca_figure(picture, maps, layer_names, image_name=caption)}
         if single is not None and ensemble is not None:
             pair = maps[single], maps[ensemble]
-            figures["noise"] = noise_figure(picture, *pair, ensemble, layer_names)
+            figures["noise"] = noise_figure(picture, *pair, ensemble, layer_names, caption)
             if pair[0][0].shape != pair[1][0].shape:
-                figures["resized"] = resizing_figure(picture, *pair, ensemble, layer_names)
+                figures["resized"] = resizing_figure(picture, *pair, ensemble, layer_names, caption)
         if variance is not None:
-            variances = _extract(variance, to_tensor(picture).to(device), layer_names)
-            figures["confidence"] = confidence_figure(picture, variances, layer_names)
+            variances = _extract(variance, to_tensor(image).to(device), layer_names)
+            figures["confidence"] = confidence_figure(picture, variances, layer_names, caption)
         for kind, figure in figures.items():
             written.append(output / f"{name}-{kind}.png")
             write_picture(written[-1], figure)
@@ -154,7 +167,7 @@ def visualize(
         fitted = np.unique(np.linspace(0, len(video) - 1, NUM_FITTED_FRAMES, dtype=int)).tolist()
         # where none of these can be read, any other does
         order = chain(fitted, (i for i in range(len(video)) if i not in fitted))
-        seen: dict[int, Picture] = {}
+        seen: dict[int, np.ndarray] = {}
         for i in order:
             if i not in fitted and seen:
                 break
@@ -213,12 +226,12 @@ def require_short_side(short_side: int, patch: int) -> None:
 
 
 def resize_to_patches(
-    image: Image.Image, short_side: int, patch: int, name: str = "image", size: tuple[int, int] | None = None
-) -> UInt8[np.ndarray, "H W 3"]:
+    image: Image.Image | Bands, short_side: int, patch: int, name: str = "image", size: tuple[int, int] | None = None
+) -> Real[np.ndarray, "H W K"]:
     """Resize an image so that both sides are multiples of the patch and its shape is nearly kept.
 
     Args:
-        image: in mode RGB.
+        image: in mode RGB, or bands.
         short_side: pixels wanted of the shorter side.
         patch: p.
         name: what an error calls it.
@@ -243,12 +256,26 @@ def resize_to_patches(
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def to_tensor(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "1 3 H W"]:
-    """Turn a picture into a batch of one."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
+def to_tensor(image: Real[np.ndarray, "H W K"]) -> Real[Tensor, "1 K H W"]:
+    """Turn the pixels of an image into a batch of one."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
 
 
-def _extract(column: Column, pixels: UInt8[Tensor, "1 3 H W"], layer_names: Sequence[str]) -> Maps:
+def colours(image: Real[np.ndarray, "H W K"]) -> Shaped[np.ndarray, "H W 3"]:
+    """Show an image of any number of channels: see `srt_distill.data.bands.as_colours`."""
+    return (
+        image if image.dtype == np.uint8 and image.shape[2] == 3 else to_picture(as_colours(to_tensor(image))[0] / 255)
+    )
+
+
+def _name_image(num_channels: int) -> str:
+    """Caption the column of images, with the channels that are shown where there are others."""
+    if num_channels in (1, 3):
+        return "image"
+    return f"image (channel{'s 0, 1, 2' if num_channels > 3 else ' 0'} of {num_channels})"
+
+
+def _extract(column: Column, pixels: Real[Tensor, "1 K H W"], layer_names: Sequence[str]) -> Maps:
     with torch.inference_mode():
         maps = column.extract(column.normalization(pixels))
     if len(maps) != len(layer_names):
@@ -257,7 +284,7 @@ def _extract(column: Column, pixels: UInt8[Tensor, "1 3 H W"], layer_names: Sequ
 
 
 def find_sources(
-    sources: Sequence[Path], every: int, names: "FigureNames"
+    sources: Sequence[Path], every: int, names: "FigureNames", num_channels: int = 3, white: float | None = None
 ) -> tuple[dict[str, tuple[ImageSource, int]], dict[str, ImageSource]]:
     """Find all images, as a source and an index in it, and all videos, by the names of their figures.
 
@@ -270,29 +297,42 @@ def find_sources(
     videos: dict[str, ImageSource] = {}
     for path in sources:
         if path.is_dir():
-            folder = ImageFolder(path)
+            folder = ImageFolder(path, num_channels=None if num_channels == 3 else num_channels, white=white)
             images |= {names.take(Path(folder.name(i))): (folder, i) for i in range(len(folder))}
         elif not path.exists():
             raise FileNotFoundError(f"no image, folder or video at {printable(str(path))}; check the path")
         elif _is_video(path):
             videos[names.take(Path(path.name))] = VideoFrames(path, every)
         else:
-            images[names.take(Path(path.name))] = (OneImage(path), 0)
+            images[names.take(Path(path.name))] = (OneImage(path, num_channels, white), 0)
     return images, videos
 
 
 class OneImage(ImageSource):
-    """A single image file."""
+    """A single image file.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: the file.
+        num_channels: 3 for RGB made of whatever it is, others for as many bands.
+        white: of bands, the value that stands for 1.
+    """
+
+    def __init__(self, path: Path, num_channels: int = 3, white: float | None = None) -> None:
+        self._path, self._num_channels, self._white = path, num_channels, white
 
     def __len__(self) -> int:
         return 1
 
-    def load(self, index: int) -> Image.Image:
-        """Decode the image, upright and in RGB."""
-        return read_image(self._path, self._path.name)
+    @property
+    def num_channels(self) -> int:
+        """Channels of the image."""
+        return self._num_channels
+
+    def load(self, index: int) -> Image.Image | Bands:
+        """Decode the image, upright: in RGB, or all its bands."""
+        if self._num_channels == 3:
+            return read_image(self._path, self._path.name)
+        return read_bands(self._path, self._num_channels, self._path.name, white=self._white)
 
     def name(self, index: int) -> str:
         """Return the file's name."""

@@ -361,11 +361,11 @@ def test_a_layer_out_of_range_is_refused_before_training(make_module, make_train
 
 
 @pytest.mark.parametrize("bands", [1, 4])
-def test_a_backbone_for_other_than_colour_images_is_refused(tmp_path, make_trainer, bands):
+def test_images_of_other_channels_than_the_backbones_are_refused(tmp_path, make_trainer, bands):
     size = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "in_chans": bands}
     model = build_backbone({"architecture": "vit_tiny_patch16_224", "model_args": size, "num_classes": 0})
     save_backbone(model, tmp_path / "bands")
-    with pytest.raises(ValueError, match=rf"takes images of {bands} channels, training images have 3"):
+    with pytest.raises(ValueError, match=rf"images have 3 channels, mean and std are of {bands}"):
         make_trainer(max_epochs=1).fit(distillation(tmp_path / "bands"), loader())
 
 

@@ -1,6 +1,6 @@
 """Compute the targets of a cache, shard by shard: killed half-way it goes on, and processes share the shards.
 
-Shape legend: B crops of a batch, 3 colours, H W pixels with the margin, C channels, h w tokens.
+Shape legend: B crops of a batch, K bands, H W pixels with the margin, C channels, h w tokens.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from torch import Tensor
 
 from srt_distill.training.target_cache.manifest import (
@@ -104,8 +104,8 @@ def fill_shards(
     folder: Path,
     manifest: dict[str, Any],
     shards: Sequence[int],
-    load: Callable[[list[range]], Iterable[UInt8[Tensor, "B 3 H W"]]],
-    compute: Callable[[UInt8[Tensor, "B 3 H W"]], tuple[Tensor, ...]],
+    load: Callable[[list[range]], Iterable[Real[Tensor, "B K H W"]]],
+    compute: Callable[[Real[Tensor, "B K H W"]], tuple[Tensor, ...]],
     batch_size: int,
 ) -> Iterator[int]:
     """Compute shards and write each when it is complete.

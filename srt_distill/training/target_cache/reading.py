@@ -1,13 +1,13 @@
 """Look targets up by the pixels of their crops.
 
-Shape legend: B crops of a batch, 3 colours, H W pixels with the margin, C channels, h w tokens.
+Shape legend: B crops of a batch, K bands, H W pixels with the margin, C channels, h w tokens.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real
 from safetensors import safe_open
 from torch import Tensor
 
@@ -54,7 +54,7 @@ class TargetCache:
         """Return the number of different crops."""
         return len(self._rows)
 
-    def __call__(self, crops: UInt8[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+    def __call__(self, crops: Real[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Targets (B, C, h, w) in fp16, one per layer, where the crops are.
 
         Raises:
@@ -68,7 +68,7 @@ class TargetCache:
             for layer in range(self.num_layers)
         )
 
-    def _find(self, crop: UInt8[Tensor, "3 H W"]) -> tuple[int, int]:
+    def _find(self, crop: Real[Tensor, "K H W"]) -> tuple[int, int]:
         row = self._rows.get(digest_crop(crop))
         if row is None:
             raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,7 +32,7 @@ def target_name(index: int) -> str:
     return f"target_{index}"
 
 
-def digest_crop(crop: UInt8[Tensor, "3 H W"]) -> bytes:
+def digest_crop(crop: Real[Tensor, "K H W"]) -> bytes:
     """Return what a crop is known by: BLAKE2b of its pixels; image, view and transform are all in it."""
     return hashlib.blake2b(crop.contiguous().cpu().numpy().tobytes(), digest_size=DIGEST_SIZE).digest()
 
