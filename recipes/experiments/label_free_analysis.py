@@ -256,7 +256,10 @@ def draw(study: Study, chosen: Finding, singles: Sequence[Finding]) -> Figure:
         colour = "#2f86eb" if finding is chosen else "#868e99"
         right.barh(place, value, color=colour, height=0.6, alpha=0.6)
         right.plot([low, high], [place, place], color=colour, linewidth=1.5)
-    right.set_yticks(range(len(singles) + 1), [chosen.choice.name, *(finding.choice.name for finding in singles)])
+    right.set_xticks([-1, -0.5, 0, 0.5, 1])
+    right.set_yticks(
+        range(len(singles) + 1), [f"chosen: {chosen.choice.name}", *(finding.choice.name for finding in singles)]
+    )
     right.invert_yaxis()
     right.axvline(BAR, color="#dd7a0b", linewidth=1, linestyle="--")
     right.axvline(0, color="#010203", linewidth=0.7)
