@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow check docs format dist
+.PHONY: demo test slow check docs format dist installed
 
 # the whole job on data and a backbone that come with the project
 demo: $(INSTALLED)
@@ -36,6 +36,10 @@ format: $(INSTALLED)
 dist: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
+
+# both, each in an environment of its own with dependencies from the package index, used from outside the checkout
+installed: dist
+	$(BIN)/python tests/distributions.py dist/*
 
 # dependency groups need pip 25.1
 $(INSTALLED): pyproject.toml

@@ -1,7 +1,7 @@
 """Wheel and source distribution, installed as a user would and used from outside the checkout.
 
-`python tests/distributions.py dist/*` (`make installed`) gives each an environment of its own with its dependencies from
-the package index; tests/test_packaging.py borrows those of the environment that it runs in.
+`python tests/distributions.py dist/*` (`make installed`) gives each an environment of its own with its dependencies
+from the package index; tests/test_packaging.py borrows those of the environment that it runs in.
 """
 
 import argparse
@@ -22,8 +22,6 @@ from packaging.metadata import Metadata
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-BACKBONE = ROOT / "checkpoints" / "demo"
-CONFIGS = "from srt_distill.training.configs import find_config, list_configs as names; print(*map(find_config, names()))"
 
 
 def read_metadata(distribution: Path) -> Message:
@@ -62,54 +60,62 @@ def install(distribution: Path, folder: Path, borrow: bool) -> Path:
         Its folder of programs.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", str(distribution)]
-    subprocess.run([*pip, *(["--no-deps", "--no-index", "--no-build-isolation"] if borrow else [])], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    there = [*pip, "--python", str(folder / "bin" / "python")]
+    alone = ["--no-deps", "--no-index", "--no-build-isolation"] if borrow else []
+    if borrow and distribution.suffix != ".whl":  # the new environment has nothing to build with
+        subprocess.run([*pip, "wheel", *alone, "--wheel-dir", str(folder / "wheel"), str(distribution)], check=True)
+        (distribution,) = (folder / "wheel").glob("*.whl")
+    subprocess.run([*there, "install", *alone, str(distribution)], check=True)
     if borrow:
         (site,) = (folder / "lib").glob("python*/site-packages")
         (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     else:
-        subprocess.run([*pip[:5], "check"], check=True)
+        subprocess.run([*there, "check"], check=True)
     return folder / "bin"
 
 
-def use(programs: Path, folder: Path, version: str, adapt: bool) -> None:
-    """Use what is installed as from anywhere: version, help, configs, features of images; then the whole job.
+def call(programs: Path, folder: Path, *words: str | Path) -> str:
+    """Run a program of an environment in a folder, and give what it says."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(programs / words[0]), *map(str, words[1:])]
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
-    Args:
-        programs: Of the environment.
-        folder: To work in.
-        version: That it must be of.
-        adapt: Whether the whole job is done too, which takes a minute.
+
+def require_whole(programs: Path, folder: Path, version: str) -> None:
+    """Ask what is installed for version, help and configs.
 
     Raises:
         CalledProcessError: If a command fails.
         AssertionError: If it answers what it should not.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    assert call(programs, folder, "srt-distill", "--version") == version
+    assert "usage: srt-distill COMMAND" in call(programs, folder, "srt-distill", "--help")
+    home = Path(call(programs, folder, "python", "-c", "import srt_distill; print(srt_distill.__path__[0])"))
+    assert programs.parent in home.parents
+    configs = {path.name for path in (home / "configs" / "distill").glob("*.yaml")}
+    assert configs == {path.name for path in (ROOT / "configs" / "distill").glob("*.yaml")}
 
-    def call(*words: str | Path) -> str:
-        program, *rest = map(str, words)
-        command = [str(programs / program), *rest]
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        return done.stdout.strip()
 
-    shutil.copytree(BACKBONE, folder / "backbone")
+def use(programs: Path, folder: Path) -> None:
+    """Do with what is installed what it is for: features of images, and the whole job; a minute.
+
+    Raises:
+        CalledProcessError: If a command fails.
+        AssertionError: If it leaves nothing.
+    """
+    shutil.copytree(ROOT / "checkpoints" / "demo", folder / "backbone")
     (folder / "images").mkdir()
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 255, (64, 96, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-
-    assert call("srt-distill", "--version") == version
-    assert "usage: srt-distill COMMAND" in call("srt-distill", "--help")
-    configs = [Path(path) for path in call("python", "-c", CONFIGS).split()]
-    assert {path.name for path in configs} == {path.name for path in (ROOT / "configs" / "distill").glob("*.yaml")}
-    assert all(programs.parent in path.parents and path.is_file() for path in configs)
     words = ["--backbone", "local-dir:backbone", "--images", "images"]
-    assert "features of 8 images" in call("srt-distill", "embed", *words, "--output", "features.parquet")
-    if adapt:
-        assert "Did it help?" in call("srt-distill", "adapt", *words, "--budget", "2", "--output", "adapted")
-        assert (folder / "adapted" / "model" / "model.safetensors").is_file()
+    said = call(programs, folder, "srt-distill", "embed", *words, "--num_workers", "0", "--output", "features.parquet")
+    assert "features of 8 images" in said
+    said = call(programs, folder, "srt-distill", "adapt", *words, "--budget", "2", "--output", "adapted")
+    assert "Did it help?" in said
+    assert (folder / "adapted" / "model" / "model.safetensors").is_file()
 
 
 def main() -> None:
@@ -123,7 +129,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "work"
             place.mkdir()
-            use(install(distribution.resolve(), Path(folder) / "venv", arguments.borrow), place, version, adapt=True)
+            programs = install(distribution.resolve(), Path(folder) / "venv", arguments.borrow)
+            require_whole(programs, place, version)
+            use(programs, place)
         print(f"{distribution.name}: valid, installed and used", flush=True)
 
 

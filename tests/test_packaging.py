@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -13,17 +14,29 @@ import pytest
 import yaml
 
 import srt_distill
+from tests.distributions import install, read_metadata, require_whole, use
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(built: Path) -> Path:
+    (path,) = built.glob("*.tar.gz")
     return path
 
 
@@ -47,25 +60,38 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel):
     assert {"srt_distill/py.typed", "srt_distill/configs/distill/default.yaml"} < names
 
 
-def test_the_wheel_states_licence_and_python(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        metadata = archive.read(name).decode()
-    for line in ("License-Expression: Apache-2.0", "License-File: LICENSE", "Requires-Python: >=3.11"):
-        assert line in metadata.splitlines()
+def test_the_source_distribution_holds_what_is_tracked_and_nothing_that_lies_about(source):
+    git = ["git", "ls-files", "-z"]
+    tracked = set(subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")) - {""}
+    with tarfile.open(source) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()} - {"PKG-INFO"}
+    assert {name for name in tracked if (ROOT / name).is_file()} <= held
+    assert {name.partition("/")[0] for name in held} == {name.partition("/")[0] for name in tracked}
 
 
-def test_the_wheel_alone_answers_for_help_and_version(wheel, tmp_path):
-    """No dependency is installed: naming commands and version needs none."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    binaries = tmp_path / "venv" / "bin"
-    install = [str(binaries / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True)
-    help_text = subprocess.run([str(binaries / "srt-distill"), "--help"], capture_output=True, text=True, check=True)
-    assert "usage: srt-distill COMMAND" in help_text.stdout
-    code = "import srt_distill; print(srt_distill.__version__)"
-    version = subprocess.run([str(binaries / "python"), "-c", code], capture_output=True, text=True, check=True)
-    assert version.stdout.strip() == PROJECT["project"]["version"]
+def test_both_state_version_licence_python_and_description(wheel, source):
+    for path in (wheel, source):
+        metadata = read_metadata(path)
+        assert metadata["Version"] == PROJECT["project"]["version"]
+        assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
+        assert metadata["Requires-Python"] == ">=3.11"
+        assert (ROOT / "README.md").read_text().strip() in metadata.get_payload().strip()
+
+
+def test_the_wheel_answers_for_help_version_and_configs_without_dependencies(wheel, tmp_path):
+    programs = install(wheel, tmp_path / "venv", borrow=True)
+    (borrowed,) = (tmp_path / "venv").rglob("borrowed.pth")
+    borrowed.unlink()
+    require_whole(programs, tmp_path, PROJECT["project"]["version"])
+
+
+def test_the_source_distribution_builds_installs_and_answers(source, tmp_path):
+    require_whole(install(source, tmp_path / "venv", borrow=True), tmp_path, PROJECT["project"]["version"])
+
+
+@pytest.mark.slow
+def test_what_is_installed_works_outside_the_checkout(wheel, tmp_path):
+    use(install(wheel, tmp_path / "venv", borrow=True), tmp_path)
 
 
 def test_what_is_imported_is_declared():
