@@ -80,7 +80,8 @@ def compare(
     )
     if log is not None or logger is not None:
         folder = log or output
-        for name in [logger] if logger else loggers_of_run(folder):
+        names: list[LoggerName] = [logger] if logger else loggers_of_run(folder)
+        for name in names:
             log_comparison(comparison, name, folder, output)
     print(render_markdown(comparison))
     print(f"report: {output / 'report.html'}")
@@ -95,9 +96,9 @@ def loggers_of_run(folder: Path) -> list[LoggerName]:
     """
     config = folder / CONFIG_FILE
     given = yaml.safe_load(config.read_text())["trainer"].get("logger") if config.is_file() else None
-    names = []
+    names: list[str] = []
     for item in given if isinstance(given, list) else [given]:
-        name = item["class_path"].rpartition(".")[2] if isinstance(item, dict) else item
+        name = str(item["class_path"]).rpartition(".")[2] if isinstance(item, dict) else str(item)
         names.append(CLASS_NAMES.get(name, name))
     return [cast(LoggerName, name) for name in names if name in get_args(LoggerName)] or ["tensorboard"]
 
