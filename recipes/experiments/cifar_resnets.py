@@ -76,7 +76,7 @@ def write_page(results: list[dict[str, Any]], command: str) -> str:
             "|---|---|---|---|---|---|",
         ]
         for row in result["rows"]:
-            test = f"{row['gained']} | {row['lost']} | {row['p_value']:.2f}" if row is not result["rows"][0] else "| |"
+            test = f"{row['gained']} | {row['lost']} | {row['p_value']:.3f}" if row is not result["rows"][0] else "| |"
             lines.append(f"| {row['name']} | {row['right']} | {100 * row['right'] / total:.1f} | {test} |")
         lines.append("")
     return "\n".join(lines)
