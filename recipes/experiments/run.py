@@ -25,6 +25,7 @@ Writes:   recipes/results/<name>/ (README.md, figure.png, results.json); runs an
 import argparse
 import contextlib
 import json
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -243,7 +244,8 @@ class TaskTable:
 
 def spread(values: Sequence[float]) -> str:
     """Write the mean, with the standard deviation over seeds where there are several."""
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    several = len(values) > 1 and not any(map(math.isnan, values))
+    deviation = f" ± {statistics.stdev(values):.3f}" if several else ""
     return plain(statistics.fmean(values)) + deviation
 
 
