@@ -29,7 +29,7 @@ from srt_distill.backbone.parameters import (
     require_same_weights,
     select_trainable,
 )
-from srt_distill.backbone.position import PositionEmbedding
+from srt_distill.backbone.position import PositionEmbedding, WholePositions
 from srt_distill.backbone.saving import backbone_config, build_backbone, save_backbone
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "FeatureOptions",
     "PositionEmbedding",
     "TrainablePart",
+    "WholePositions",
     "add_adapters",
     "backbone_config",
     "backbone_normalization",

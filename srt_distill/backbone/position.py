@@ -1,9 +1,11 @@
-"""DINO's way of resizing position embeddings, for numbers that must match its published ones.
+"""Position embeddings: DINO's way of resizing them, for its published numbers, and those of a part of an image.
 
 Shape legend: B images, C channels, H W pixels, h w tokens, p patch side in pixels.
 """
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -70,3 +72,53 @@ def set_position_embedding(model: nn.Module, position_embedding: PositionEmbeddi
 def get_position_embedding(model: nn.Module) -> PositionEmbedding:
     """How a model resizes its position embedding."""
     return "dino" if isinstance(model, DinoPositionTransformer) else "timm"
+
+
+class WholePositions:
+    """The position embedding of a whole image, for a model that is shown its parts one by one.
+
+    A model resizes its table to what it is shown, so that a part looks like an image of its own. Here it gets that
+    part's crop of the table as resized for the whole, and class and register tokens as ever. Models without such a
+    table are left as they are.
+
+    Args:
+        model: A timm model in eval mode.
+        grid: Tokens of the whole image, rows and columns.
+    """
+
+    def __init__(self, model: nn.Module, grid: tuple[int, int]) -> None:
+        self.model: Any = model  # whose way to add positions is exchanged
+        self.grid = grid
+        self.table: Tensor | None = None
+        if isinstance(model, VisionTransformer) and model.pos_embed is not None and model.dynamic_img_size:
+            empty = model.pos_embed.new_zeros(1, *grid, model.embed_dim)
+            with torch.inference_mode():
+                self.table = model._pos_embed(empty)  # what it adds to tokens, and the prefix
+
+    @contextmanager
+    def of_part(self, row: int, column: int, rows: int, columns: int) -> Iterator[None]:
+        """Show the model a part, in the block's duration.
+
+        Args:
+            row: First row of tokens.
+            column: First column.
+            rows: How many.
+            columns: How many. Images of another grid, such as those at another scale, get what they always do.
+        """
+        if self.table is None:
+            yield
+            return
+        num_prefix, usual = self.table.shape[1] - self.grid[0] * self.grid[1], self.model._pos_embed
+        prefix, whole = self.table[:, :num_prefix], self.table[:, num_prefix:].unflatten(1, self.grid)
+        part = whole[:, row : row + rows, column : column + columns]
+
+        def add_positions(tokens: Tensor) -> Tensor:
+            if tokens.shape[1:3] != part.shape[1:3]:
+                return usual(tokens)
+            return torch.cat([prefix.expand(len(tokens), -1, -1), (tokens + part).flatten(1, 2)], dim=1)
+
+        self.model._pos_embed = add_positions
+        try:
+            yield
+        finally:
+            del self.model._pos_embed

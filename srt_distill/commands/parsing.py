@@ -17,13 +17,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from srt_distill.tasks import TASKS, Task
 
 USAGE_ERROR = 2
+
+Result = TypeVar("Result")
 
 
 class CommandParser(ArgumentParser):
@@ -131,6 +133,25 @@ class CommandParser(ArgumentParser):
         """Say what is wrong with the words, and exit with status 2."""
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR)
+
+
+def as_command(function: Callable[..., Result], **types: Any) -> Callable[..., Result]:
+    """Give a function of the library the signature of a command: the same options, declared once.
+
+    Args:
+        function: With its docstring, which becomes the help.
+        **types: What the command line gives for parameters that take several types.
+    """
+    signature = inspect.signature(function)
+    hints = {**get_type_hints(function), **types}
+    narrowed = [part.replace(annotation=hints[name]) for name, part in signature.parameters.items()]
+
+    def command(*given: Any, **named: Any) -> Result:
+        return function(*given, **named)
+
+    command.__doc__, command.__name__, command.__annotations__ = function.__doc__, function.__name__, hints
+    command.__signature__ = signature.replace(parameters=narrowed)  # type: ignore[attr-defined]
+    return command
 
 
 def describe_argument(owner: type, name: str) -> str:
