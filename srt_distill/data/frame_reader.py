@@ -112,11 +112,16 @@ def holds_video(path: Path) -> bool | None:
 
 
 def find_video_stream(container: InputContainer) -> VideoStream | None:
-    """Choose the video of a container: the best by FFmpeg's reckoning, never a cover picture, preview or text."""
+    """Choose the video of a container: the best by FFmpeg's reckoning, never a cover picture, preview or text.
+
+    Nor one of a format that nothing here decodes, such as a damaged file may claim: that has no codec context.
+    """
     videos = [
         stream
         for stream in container.streams.video
-        if not stream.disposition & NOT_SHOWN and stream.codec_context.name not in NO_VIDEOS
+        if stream.codec_context is not None
+        and not stream.disposition & NOT_SHOWN
+        and stream.codec_context.name not in NO_VIDEOS
     ]
     best = container.streams.best("video")
     return next((stream for stream in videos if stream is best), next(iter(videos), None))

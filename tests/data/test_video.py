@@ -311,6 +311,23 @@ def test_cover_picture_is_not_the_video(tmp_path):
     assert is_video(tmp_path / "video.mp4") and not is_video(tmp_path / "song.m4a")
 
 
+def test_a_video_of_a_format_that_is_none_is_named(tmp_path):
+    """A damaged FLV whose frames claim a codec that does not exist: FFmpeg opens it, and has nothing to decode it."""
+    path = tmp_path / "damaged.flv"
+    write_video(path, 14, "libx264", **PYRAMID)
+    content, at = bytearray(path.read_bytes()), 13
+    while at + 11 < len(content):
+        if content[at] == 9:  # a tag of video, whose first byte names the codec
+            content[at + 11] |= 13
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    path.write_bytes(content)
+    with av.open(path) as container:
+        assert container.streams.video[0].codec_context is None
+    assert not is_video(path)
+    with pytest.raises(OSError, match=r"damaged\.flv"):
+        VideoFrames(path).load(0)
+
+
 FUZZED = [
     *[("v.mp4", "mpeg4", B_FRAMES), ("v.mkv", "libx264", OPEN), ("v.avi", "libx264", PYRAMID)],
     *[("v.ts", "mpeg2video", B_FRAMES), ("v.mpg", "mpeg1video", B_FRAMES), ("v.webm", "libvpx-vp9", {})],
