@@ -3,6 +3,7 @@
 Shape legend: B images, C channels, H W pixels, h w tokens, n = h·w, m margin in pixels, N tokens, T frames, K labels.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from srt_distill.data import DavisFrames, ImageFolder, ImageSource
@@ -290,23 +293,13 @@ def _radius(rows: Float[Tensor, "N C"], ids: Int64[Tensor, " N"]) -> Float[Tenso
     return (sums / least.sqrt()).mean().to(rows)
 
 
-def cluster(
-    rows: Float[Tensor, "N C"], count: int, num_steps: int = 20
-) -> tuple[Float[Tensor, "K C"], Int64[Tensor, " N"]]:
-    """Find k-means clusters from a seeded k-means++ start; the same for the same rows.
+def cluster(rows: Float[Tensor, "N C"], count: int) -> tuple[Float[Tensor, "K C"], Int64[Tensor, " N"]]:
+    """Find k-means clusters from a seeded start; the same for the same rows.
 
     Returns:
-        Centroids, and of each row the number of its nearest; a cluster may end empty and then keeps its centroid.
+        Centroids, and of each row the number of its nearest.
     """
-    generator = torch.Generator().manual_seed(0)
-    chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
-    while len(chosen) < count:
-        odds = torch.cdist(rows, rows[chosen]).amin(1).square().cpu().double().cumsum(0)
-        wanted = torch.rand((), generator=generator, dtype=torch.float64) * odds[-1]
-        chosen.append(min(int(torch.searchsorted(odds, wanted)), len(rows) - 1))
-    centroids = rows[chosen]
-    for _ in range(num_steps):
-        one_hot = F.one_hot(torch.cdist(rows, centroids).argmin(1), count).to(rows)
-        sizes = one_hot.sum(0)[:, None]
-        centroids = torch.where(sizes > 0, one_hot.T @ rows / sizes.clamp(min=1), centroids)
-    return centroids, torch.cdist(rows, centroids).argmin(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
+        found = KMeans(count, n_init=1, max_iter=20, random_state=0).fit(rows.float().cpu().numpy())
+    return torch.from_numpy(found.cluster_centers_).to(rows), torch.from_numpy(found.labels_).to(rows.device).long()

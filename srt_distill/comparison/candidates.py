@@ -24,7 +24,6 @@ from srt_distill.ensemble import (
     ShiftStatistic,
     StochasticResonance,
     WideShiftMean,
-    scale_changes,
     whole_patch_shifts,
 )
 from srt_distill.ensemble.baselines import (
@@ -36,7 +35,7 @@ from srt_distill.ensemble.baselines import (
 )
 from srt_distill.ensemble.options import SRTOptions
 from srt_distill.ensemble.positional_projection import PositionalProjection
-from srt_distill.ensemble.scales import check_scales
+from srt_distill.ensemble.scales import average_views, check_scales
 from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
 from srt_distill.tasks import Candidate
@@ -80,12 +79,10 @@ def srt_reader(model: Model, srt: SRTOptions) -> ReadFeatures:
     check_radius(srt.radius, info.patch_size, info.name)
     check_scales(srt.scales, info.fixed_size, info.name)
     cells = info.patch_size if srt.grid == "pixels" else srt.grid
-    scales = scale_changes(srt.scales, info.patch_size)
 
     def mean(extract: Extractor) -> StochasticResonance:
-        flipped = PerturbationMean(extract) if srt.flip else extract
-        scaled = PerturbationMean(flipped, scales) if scales else flipped
-        return StochasticResonance(scaled, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
+        views = average_views(extract, srt.flip, srt.scales, info.patch_size)
+        return StochasticResonance(views, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
 
     def read(layers: tuple[int | str, ...], norm: bool) -> Extractor:
         if srt.resume_at is not None:

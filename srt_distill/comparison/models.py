@@ -3,8 +3,8 @@
 Shape legend: B images, C channels, H W pixels, h w tokens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -37,7 +37,6 @@ class Model:
         execution: How it is run.
         info: Its description.
         readout: How its maps are read, as its run or export declares.
-        normalized_by: Mean and std that were given in place of its own.
     """
 
     module: nn.Module
@@ -45,7 +44,6 @@ class Model:
     execution: ExecutionOptions
     info: BackboneInfo
     readout: Readout = "none"
-    normalized_by: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def read(self, layers: Sequence[int | str], norm: bool) -> Extractor:
         """Read the single pass at some layers, through the readout."""
@@ -87,7 +85,7 @@ class Model:
             normalization=backbone_normalization(self.module),
             passes=passes,
             num_parameters=self.info.num_parameters,
-            fingerprint={**identity, **declared, **self.normalized_by, **asdict(self.features), **execution, **details},
+            fingerprint={**identity, **declared, **asdict(self.features), **execution, **details},
             device=next(self.module.parameters()).device,
             read=read,
             classify=classifier(self.module),
@@ -104,9 +102,7 @@ def load_model(options: BackboneOptions, features: FeatureOptions, execution: Ex
     require_maps([features.layer])
     device = choose_device(execution.device)
     readout = declared_readout(options.name)
-    model = prepare_model(open_backbone(options), features, replace(execution, device=str(device)), readout)
-    given = {"mean": options.mean, "std": options.std}
-    return replace(model, normalized_by={name: list(values) for name, values in given.items() if values is not None})
+    return prepare_model(open_backbone(options), features, replace(execution, device=str(device)), readout)
 
 
 def prepare_model(

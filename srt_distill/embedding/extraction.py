@@ -5,7 +5,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -112,7 +112,8 @@ def embed(
         "half": half,
         "images": given,
         "white": white,
-        **({} if tiling is None else {"tile": tiling.side, "overlap": tiling.overlap}),
+        "tiling": None if tiling is None else [tiling.side, tiling.overlap],
+        "normalization": [list(values) for values in astuple(candidate.normalization)],
     }
     parts = Parts(output, {**known, "features": dict(candidate.fingerprint)})
     num_parts = -(-len(source) // IMAGES_PER_PART)

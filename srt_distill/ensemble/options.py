@@ -33,16 +33,27 @@ class ShiftOptions:
 
 
 @dataclass(frozen=True)
-class SRTOptions(ShiftOptions):
+class ViewOptions(ShiftOptions):
+    """Which other views of an image are averaged beside shifted ones.
+
+    Args:
+        flip: Average every pass with that of the mirrored view, at twice the passes.
+        scales: Average every pass with those of the view resized to this many scales, the original among them, so odd,
+            evenly spread from 1/√2 to √2; as many times the passes.
+    """
+
+    flip: bool = False
+    scales: int = 1
+
+
+@dataclass(frozen=True)
+class SRTOptions(ViewOptions):
     """What the Stochastic Resonance Transformer averages.
 
     Args:
         statistic: Of the shifted views: `mean` (SRT); `median` or `variance`, pixel by pixel before pooling;
             `confident`, the mean of which tokens that vary most lean on their neighbours.
         grid: Cells per token and axis that SRT is pooled onto, from 1 (tokens) to the patch side, or `pixels`.
-        flip: Average every pass with that of the mirrored view, at twice the passes.
-        scales: Average every pass with those of the view resized to this many scales, the original among them, so odd,
-            evenly spread from 1/√2 to √2; as many times the passes.
         resume_at: Average what enters this block and run the rest of the network once, on the average; negative from
             the end. The paper resumes at the last block, -1, for retrieval (Sect. 3.5). By default the maps themselves
             are averaged.
@@ -54,8 +65,6 @@ class SRTOptions(ShiftOptions):
 
     statistic: Averaging = "mean"
     grid: int | Literal["pixels"] = 1
-    flip: bool = False
-    scales: int = 1
     resume_at: int | None = None
     prefix: PrefixTokens = "mean"
 

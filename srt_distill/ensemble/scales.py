@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from srt_distill.ensemble.perturbations import Grid, Perturbation
+from srt_distill.ensemble.perturbations import Grid, Perturbation, PerturbationMean
+from srt_distill.extractor import Extractor
 
 SPAN = 2**0.5
 """Largest change of scale, up and down: beyond it a token is another part of the scene."""
@@ -46,6 +47,20 @@ def scale_changes(num_scales: int, patch: int, span: float = SPAN) -> tuple[Pert
     half = num_scales // 2
     steps = [step for step in range(-half, half + 1) if step]
     return tuple(change_scale(span ** (step / half), patch) for step in steps)
+
+
+def average_views(extract: Extractor, flip: bool, num_scales: int, patch: int) -> Extractor:
+    """Average every pass over its mirrored and resized views; without any, the extractor itself.
+
+    Args:
+        extract: The extractor whose features are averaged.
+        flip: Whether views are mirrored too.
+        num_scales: See `scale_changes`; 1 for none.
+        patch: p, in pixels.
+    """
+    changes = scale_changes(num_scales, patch)
+    flipped = PerturbationMean(extract) if flip else extract
+    return PerturbationMean(flipped, changes) if changes else flipped
 
 
 def check_scales(num_scales: int, fixed_size: tuple[int, int] | None, name: str) -> None:

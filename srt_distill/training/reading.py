@@ -9,15 +9,9 @@ from torch import nn
 
 from srt_distill.backbone import BackboneInfo, FeatureExtractor, describe_backbone
 from srt_distill.backbone.execution import AttentionKernel, run_with
-from srt_distill.ensemble import (
-    PerturbationMean,
-    StochasticResonance,
-    WideShiftMean,
-    scale_changes,
-    whole_patch_shifts,
-)
+from srt_distill.ensemble import StochasticResonance, WideShiftMean, whole_patch_shifts
 from srt_distill.ensemble.baselines import InterpolatedFeatures
-from srt_distill.ensemble.scales import check_scales
+from srt_distill.ensemble.scales import average_views, check_scales
 from srt_distill.extractor import Extractor, UnitTokens
 from srt_distill.runs import Readout, ThroughReadout
 from srt_distill.training.held_out_scores import FrozenTeacher
@@ -63,11 +57,8 @@ class FeatureReading:
     def _vary(self, extract: Extractor, info: BackboneInfo) -> Extractor:
         """Average every pass over the changes of its view that are asked for besides shifts inside a patch."""
         check_scales(self.srt.scales, info.fixed_size, info.name)
-        if self.srt.flip:
-            extract = PerturbationMean(extract)
-        if changes := scale_changes(self.srt.scales, info.patch_size):
-            extract = PerturbationMean(extract, changes)
-        return WideShiftMean(extract, whole_patch_shifts(info.patch_size)) if self.srt.whole_patches else extract
+        views = average_views(extract, self.srt.flip, self.srt.scales, info.patch_size)
+        return WideShiftMean(views, whole_patch_shifts(info.patch_size)) if self.srt.whole_patches else views
 
     def _single(self, model: nn.Module) -> Extractor:
         extract = run_with(self.plain(model), attention=self.attention)

@@ -11,27 +11,22 @@ from typing import Any, Literal
 
 from srt_distill.backbone import TrainablePart
 from srt_distill.ensemble.baselines import Interpolation
-from srt_distill.ensemble.options import ShiftOptions
+from srt_distill.ensemble.options import ViewOptions
 from srt_distill.training.losses import Penalty
 
 
 @dataclass(frozen=True)
-class TargetSRTOptions(ShiftOptions):
+class TargetSRTOptions(ViewOptions):
     """SRT over the frozen teacher: what the student learns.
 
     Args:
         interpolation: How a teacher's token fills its pixels before views are moved back and averaged: `nearest` is
             SRT; `bilinear` and `bicubic` (paper, Table 8) make a smoother target of it.
-        flip: Average every pass with that of the mirrored view, at twice the passes.
-        scales: Average every pass with those of the view resized to this many scales, the original among them, so odd,
-            evenly spread from 1/√2 to √2; as many times the passes.
         whole_patches: Average every pass with those of views shifted by a whole patch each way, at nine times the
             passes; with `flip` and radius 0 it is PH-Reg's target (Chen et al., NeurIPS 2025).
     """
 
     interpolation: Literal["nearest"] | Interpolation = "nearest"
-    flip: bool = False
-    scales: int = 1
     whole_patches: bool = False
 
     @property
