@@ -2,19 +2,14 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
+import cifar_resnets
 import pytest
+import run as driver
 import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "experiments"))
-
-import cifar_resnets
-import run as driver
 
 from srt_distill.commands.parsing import CommandParser
 from srt_distill.commands.run_parser import RunParser
@@ -63,21 +58,13 @@ def test_rows_are_words_that_the_commands_take(path, parse_only, monkeypatch, tm
 
 
 @pytest.fixture
-def experiment(tiny_folder, tiny_davis, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(driver, "WORK", tmp_path / "work")
+def experiment(tiny_folder, tiny_davis, tmp_path, small_fit):
     fit = {
-        "data.source": "DavisFrames",
-        "data.source.root": str(tiny_davis),
-        "data.crop_size": "[32,32]",
-        "data.batch_size": 1,
-        "data.num_workers": 0,
+        **small_fit,
         "data.held_out": 2,
         "model.srt.radius": 1,
         "trainer.max_steps": 2,
         "trainer.val_check_interval": 2,
-        "trainer.accelerator": "cpu",
-        "trainer.enable_progress_bar": False,
     }
     path = tmp_path / "small.yaml"
     settings = {

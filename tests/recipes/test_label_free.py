@@ -1,21 +1,15 @@
 """A verdict without labels: the measures on made features, the choice on made numbers, the recipe from end to end."""
 
 import json
-import sys
-from pathlib import Path
 
+import label_free
+import label_free_signals as measures
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "experiments"))
-
-import label_free
-import label_free_signals as measures
-import run as driver
 from label_free_analysis import Choice, Study, analyse, choose, tau_with_interval, verdict, with_dse, write_page
+from PIL import Image
 
 
 def one_hot(ids):
@@ -129,21 +123,8 @@ def test_too_few_students_are_refused(study):
 
 
 @pytest.fixture
-def experiment(tiny_folder, tiny_davis, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(driver, "WORK", tmp_path / "work")
-    fit = {
-        "data.source": "DavisFrames",
-        "data.source.root": str(tiny_davis),
-        "data.crop_size": "[32,32]",
-        "data.batch_size": 1,
-        "data.num_workers": 0,
-        "data.held_out": 0,
-        "trainer.max_steps": 1,
-        "trainer.accelerator": "cpu",
-        "trainer.enable_progress_bar": False,
-        "trainer.logger": False,
-    }
+def experiment(tiny_folder, tiny_davis, tmp_path, small_fit):
+    fit = {**small_fit, "data.held_out": 0, "trainer.max_steps": 1, "trainer.logger": False}
     rates = {f"rate {rate}": {"fit": {**fit, "model.optimizer": "SGD", "model.optimizer.lr": rate}} for rate in (1, 2)}
     settings = {
         "title": "Small",
