@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "benchmarks"))
 
@@ -14,6 +15,7 @@ import label_propagation
 import measuring
 import start_up
 import throughput
+import tiling
 import token_cut
 import vos_metrics
 
@@ -52,6 +54,18 @@ def test_its_baselines_are_the_protocol(rows: bool, generator: torch.Generator) 
     expected = propagate_labels_dense(query, context, labels, label_propagation.RADIUS, 5, 0.1)
     found = label_propagation.propagate_densely(query, context, labels, window, rows=rows)
     torch.testing.assert_close(found, expected)
+
+
+def test_tiling(tmp_path: Path, generator: torch.Generator) -> None:
+    for number in range(2):
+        pixels = torch.randint(0, 256, (96, 128, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(tmp_path / f"{number}.png")
+    demo = Path(__file__).resolve().parents[2] / "checkpoints" / "demo"
+    tiny = f"--backbone local-dir:{demo} --images {tmp_path} --num_images 2 --short_side 96 --tiles 64 16 128 0"
+    tiling.main([*tiny.split(), "--output", str(tmp_path)])
+    moved, small, whole = cells(page(tmp_path, "tiling"))
+    assert (moved[1], whole[1:]) == ("", ["1.000, 0.00"] * 2)  # one tile that holds the image is one pass
+    assert 0 < float(small[2].split(",")[0]) < 1
 
 
 def test_token_cut(tmp_path: Path) -> None:
