@@ -301,5 +301,5 @@ def cluster(rows: Float[Tensor, "N C"], count: int) -> tuple[Float[Tensor, "K C"
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
-        found = KMeans(count, n_init=1, max_iter=20, random_state=0).fit(rows.float().cpu().numpy())
+        found = KMeans(count, max_iter=20, random_state=0).fit(rows.float().cpu().numpy())
     return torch.from_numpy(found.cluster_centers_).to(rows), torch.from_numpy(found.labels_).to(rows.device).long()
