@@ -329,6 +329,7 @@ def test_ema_through_lightnings_own_callback(make_module, make_trainer, tmp_path
     assert hash_weights(module.teacher) != hash_weights(module.student)
 
 
+@pytest.mark.slow  # the way of other trainers; `fit` itself: test_processes.py
 def test_two_processes_train_as_one(make_module, make_trainer, tmp_path):
     keep = ModelCheckpoint(dirpath=tmp_path / "pair", filename="last")
     trainer = make_trainer(max_epochs=2, strategy="ddp_spawn", devices=2, callbacks=[keep], enable_checkpointing=True)
