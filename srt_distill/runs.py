@@ -43,7 +43,7 @@ Readout = Literal["none", "bilinear"]
 """How a student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
 
 The smoothing costs no pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`). The loss sees the maps through the
-same readout, and run and export say which it is.
+same readout, or a part of it, and run and export say which it is.
 """
 
 OTHER_TRAININGS = "Weights of other trainings are given as a file of weights beside the name of a backbone"
@@ -271,11 +271,13 @@ class ThroughReadout:
         extract: What gives the maps.
         layers: Specs of its layers.
         readout: How they are read.
+        strength: How much of the smoothing there is.
     """
 
     extract: Extractor
     layers: tuple[int | str, ...]
     readout: Interpolation
+    strength: float = 1.0
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return maps (B, C, h, w), one per layer."""
@@ -286,7 +288,7 @@ class ThroughReadout:
             return tuple(maps[index] for index in dense)
 
         dense = [index for index, spec in enumerate(self.layers) if parse_layer(spec).facet != "prefix"]
-        for index, smoothed in zip(dense, InterpolatedFeatures(keep, self.readout)(images), strict=True):
+        for index, smoothed in zip(dense, InterpolatedFeatures(keep, self.readout, self.strength)(images), strict=True):
             maps[index] = smoothed
         return tuple(maps)
 

@@ -106,10 +106,12 @@ class InterpolatedFeatures:
     Attributes:
         extract: The extractor whose features are interpolated.
         mode: How.
+        strength: Of the smoothing, along each axis: 1 is all of it, 0 leaves the features as they are.
     """
 
     extract: Extractor
     mode: Interpolation = "bilinear"
+    strength: float = 1.0
 
     def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
         """Return maps (B, C, h, w) of one pass, smoothed."""
@@ -117,12 +119,16 @@ class InterpolatedFeatures:
         return tuple(
             torch.einsum(
                 "rh,bchw,sw->bcrs",
-                interpolate_and_pool(features.shape[-2], patch, self.mode).to(features),
+                self._kernel(features.shape[-2], patch).to(features),
                 features,
-                interpolate_and_pool(features.shape[-1], patch, self.mode).to(features),
+                self._kernel(features.shape[-1], patch).to(features),
             )
             for features, patch in zip(maps, strides(images, maps), strict=True)
         )
+
+    def _kernel(self, num_tokens: int, patch: int) -> Float[Tensor, "n n"]:
+        smoothing = interpolate_and_pool(num_tokens, patch, self.mode)
+        return torch.lerp(torch.eye(num_tokens, dtype=smoothing.dtype), smoothing, self.strength)
 
 
 def interpolate_and_pool(num_tokens: int, patch: int, mode: Interpolation) -> Float[Tensor, "n n"]:

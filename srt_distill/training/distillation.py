@@ -74,6 +74,8 @@ class SRTDistillation(pl.LightningModule):
         srt: What the frozen teacher averages.
         target: Where its average comes from: AllShifts, SampledShifts or CachedShifts.
         readout: How the student's maps are read where they are judged, and therefore in the loss.
+        readout_strength: How much of its smoothing the loss sees, 0 to 1. Half of `bilinear` is SRT's own at radius 3 and
+            patch 16: a student that is seen through it need not learn to smooth.
         loss: Distance to the target; see `srt_distill.training.losses.Loss`.
         relations: How much it counts beside it that tokens stand to one another as the target's do.
         trainable: Which weights move.
@@ -108,6 +110,7 @@ class SRTDistillation(pl.LightningModule):
         srt: TargetSRTOptions = TargetSRTOptions(),
         target: Target = AllShifts(),
         readout: Readout = "none",
+        readout_strength: float = 1.0,
         loss: Loss = "mse",
         relations: RelationOptions = RelationOptions(),
         trainable: TrainableOptions = TrainableOptions(),
@@ -123,7 +126,8 @@ class SRTDistillation(pl.LightningModule):
         self.save_hyperparameters({name: plain(value) for name, value in locals().items() if name not in UNSAVED})
         target.check(loss, relations=relations.weight != 0)
         self.backbone, self.origin, self.target, self.loss, self.relations = backbone, origin, target, loss, relations
-        self.reading = FeatureReading(tuple(layers), norm, unit_tokens, readout, srt, execution.attention)
+        through = readout, readout_strength
+        self.reading = FeatureReading(tuple(layers), norm, unit_tokens, *through, srt, execution.attention)
         self.layer_weights = weigh_layers(layers, layer_weights)
         self.trainable, self.penalty, self.execution, self.seed = trainable, penalty, execution, seed
         self._make_optimizer, self.layer_decay = optimizer, layer_decay

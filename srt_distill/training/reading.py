@@ -27,23 +27,34 @@ class FeatureReading:
         norm: Apply the final norm.
         unit_tokens: Bring every token to length 1.
         readout: How maps are read where they are judged.
+        readout_strength: How much of its smoothing there is where maps are compared.
         srt: What the teacher averages.
         attention: Kernel that computes attention.
+
+    Raises:
+        ValueError: If the readout's strength is not between 0 and 1.
     """
 
     layers: tuple[int | str, ...]
     norm: bool
     unit_tokens: bool
     readout: Readout
+    readout_strength: float
     srt: TargetSRTOptions
     attention: AttentionKernel
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.readout_strength <= 1:
+            raise ValueError(
+                f"readout_strength {self.readout_strength} is not between 0 (no smoothing) and 1 (all of the readout's)"
+            )
 
     def plain(self, model: nn.Module) -> FeatureExtractor:
         """Read the model's own features."""
         return FeatureExtractor(model, self.layers, norm=self.norm)
 
     def student(self, model: nn.Module) -> Extractor:
-        """Read what is compared and judged: a single pass through the readout."""
+        """Read what is compared: a single pass through the readout, as far as the loss sees it."""
         return self._through_readout(self._single(model))
 
     def teacher(self, model: nn.Module) -> FrozenTeacher:
@@ -65,4 +76,6 @@ class FeatureReading:
         return UnitTokens(extract) if self.unit_tokens else extract
 
     def _through_readout(self, extract: Extractor) -> Extractor:
-        return extract if self.readout == "none" else ThroughReadout(extract, self.layers, self.readout)
+        if self.readout == "none":
+            return extract
+        return ThroughReadout(extract, self.layers, self.readout, self.readout_strength)

@@ -89,6 +89,15 @@ def test_interpolated_features_are_the_literal_ones(rows, columns, patch, mode):
     close(ours, (interpolate_literally(features, patch, mode),), atol=1e-10)
 
 
+def test_half_of_bilinear_is_what_srt_of_radius_3_does_at_patch_16_to_features_that_stay():
+    features = torch.randn(1, 2, 6, 7)
+    image = torch.zeros(1, 3, 96, 112)
+    srt = StochasticResonance(lambda _: (features,), radius=3, subset="grid9")(image)[0]
+    half = InterpolatedFeatures(lambda _: (features,), "bilinear", 0.5)(image)[0]
+    torch.testing.assert_close(half[..., 1:-1, 1:-1], srt[..., 1:-1, 1:-1])
+    close(InterpolatedFeatures(lambda _: (features,), "bilinear", 0.0)(image), (features,))
+
+
 def test_interpolation_takes_from_the_neighbours_and_keeps_constants():
     matrix = interpolate_and_pool(5, 16, "bilinear")
     assert matrix[2].tolist() == pytest.approx([0, 0.125, 0.75, 0.125, 0])

@@ -408,6 +408,22 @@ def test_a_readout_stands_between_the_student_and_its_loss(make_module, make_tra
     assert trainer.callback_metrics["val/gap_closed"] > 0.02
 
 
+def test_the_loss_may_see_a_part_of_the_readout(make_module):
+    module = ready(make_module(readout="bilinear", readout_strength=0.5))
+    pictures = module.normalization(images(2))[..., 1:-1, 1:-1]
+    plain = ready(make_module()).student_features(pictures)[0]
+    expected = InterpolatedFeatures(lambda _: (plain,), "bilinear", 0.5)(pictures)[0]
+    torch.testing.assert_close(module.student_features(pictures)[0], expected)
+    torch.testing.assert_close(module.frozen.single(pictures)[0], expected)
+    assert module.hparams["readout"] == "bilinear", "judged through all of it"
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5])
+def test_a_strength_that_is_no_part_is_refused(make_module, strength):
+    with pytest.raises(ValueError, match=rf"readout_strength {strength} is not between 0 .* and 1"):
+        make_module(readout="bilinear", readout_strength=strength)
+
+
 def test_the_gap_is_of_dense_layers_alone(make_module, make_trainer):
     module, trainer = make_module(layers=["-1:prefix", 0, -1]), make_trainer(max_epochs=2)
     trainer.fit(module, loader(), loader(4, seed=1))
