@@ -58,6 +58,25 @@ def command_lines(block: Block) -> Iterator[str]:
 
 LINES = [(block, line) for block in BLOCKS if block.language == "bash" for line in command_lines(block)]
 OURS = [(block, line) for block, line in LINES if line.startswith("srt-distill ")]
+NEEDED = {
+    "adapt": "",
+    "cache": "--config demo --data.views 1 --output o",
+    "embed": "--backbone b --images i --output o.parquet",
+    "fit": "--model.backbone b --data.source ImageFolder --data.source.root r",
+}
+
+
+def inline_commands(path: Path) -> Iterator[tuple[Block, str]]:
+    """Command lines in running text and tables, of which only what matters is shown: what else is needed is added."""
+    page = path.relative_to(ROOT).as_posix()
+    for number, text in enumerate(path.read_text().splitlines(), start=1):
+        for command, shown in re.findall(r"`srt-distill ([a-z]+) ([^`]*-[^`]*)`", text):
+            given = shown.replace("…", "b").replace("out/x/config.yaml", "demo")
+            words = f"{given} demo" if given.endswith("--config") else given
+            yield Block(page, number, "bash", text), f"srt-distill {command} {NEEDED[command]} {words}"
+
+
+OURS += [found for path in PAGES for found in inline_commands(path)]
 
 
 @pytest.fixture
