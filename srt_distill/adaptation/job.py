@@ -85,8 +85,8 @@ def adapt(
     """Adapt a backbone to unlabeled images, export it, and say whether it helped.
 
     Looks at images, model and machine, chooses a run of the default recipe that fits them, trains it, exports the
-    student with proof (the last where relations are taught, else the one that did best on held-out images), and writes
-    a report. Called again with the same arguments it goes on where it was stopped or killed.
+    student that did best on held-out images with proof (the last where none are held out), and writes a report. Called
+    again with the same arguments it goes on where it was stopped or killed.
 
     Args:
         backbone: The model, or its name.

@@ -15,9 +15,9 @@ from timm.models import model_entrypoint
 from torch import Tensor, nn
 
 from srt_distill.backbone.checkpoints import drop_foreign, read_weights, require_finite, strip_prefixes
-from srt_distill.backbone.hub import fetching
 from srt_distill.backbone.names import resolve_name
 from srt_distill.backbone.position import PositionEmbedding, set_position_embedding
+from srt_distill.hub import fetching
 
 logger = logging.getLogger(__name__)
 

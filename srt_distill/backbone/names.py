@@ -12,7 +12,7 @@ from typing import Any
 import timm
 from timm.models import load_model_config_from_hf
 
-from srt_distill.backbone.hub import fetching
+from srt_distill.hub import fetching
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ DESCRIPTION = """Adapt a backbone to unlabeled images by distilling its SRT feat
 
 The rest is the default recipe, configs/distill/default.yaml. A YAML of your own goes on top of it (--config), and the
 command line on top of that. Images come from data.source: ImageFolder, FileList, DavisFrames, HuggingFaceImages,
-VideoFrames or a Mixture of them; --data.source.help ImageFolder lists the options of one. The same goes for
+VideoFrames, TarShards, HuggingFaceStream or a Mixture; --data.source.help ImageFolder lists the options of one. So do
 --model.target.help SampledShifts, --model.optimizer.help AdamW, --trainer.logger.help, --trainer.callbacks.help.
 
 The run folder gets checkpoints, a TensorBoard log and the full config; --trainer.logger csv, wandb or mlflow logs there

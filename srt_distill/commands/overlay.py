@@ -15,7 +15,7 @@ TRUTH = "ground truth"
 
 def overlay(
     davis: Path,
-    masks: dict[str, Path],
+    masks: dict[str, Path] | Path,
     output: Path,
     split: str = "val",
     year: str = "2017",
@@ -29,7 +29,8 @@ def overlay(
     Args:
         davis: DAVIS folder with JPEGImages, Annotations (for the ground truth) and ImageSets.
         masks: Folders of masks by the caption above their column, as '{teacher: scores/teacher, student: scores/mine}':
-            outputs of `evaluate`, or the candidates' folders in an output of `compare`.
+            outputs of `evaluate`, or the candidates' folders in an output of `compare`. One folder is captioned by its
+            name.
         output: Folder for the pictures.
         split: Name of the list under ImageSets/<year>.
         year: Which lists.
@@ -39,9 +40,10 @@ def overlay(
         frames_per_second: Speed of the videos.
     """
     names = list_sequences(davis, split, year) if sequences is None else sequences
+    folders = {masks.name: masks} if isinstance(masks, Path) else masks
     frames = {name: find_frames(davis, name) for name in names}
     files = {
-        name: {caption: [folder / name / f"{path.stem}.png" for path in paths] for caption, folder in masks.items()}
+        name: {caption: [folder / name / f"{path.stem}.png" for path in paths] for caption, folder in folders.items()}
         for name, paths in frames.items()
     }
     wanted = [path for columns in files.values() for paths in columns.values() for path in paths]

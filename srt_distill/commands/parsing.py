@@ -107,7 +107,8 @@ class CommandParser(ArgumentParser):
             values = [value] if has_value else []
             while not has_value and rest and not rest[0].startswith("--"):
                 values.append(rest.pop(0))
-            complete += [option, quote_names(values)] if values else [option]
+            bare = len(values) == 1 and "dict[" in str(action._typehint) and values[0].lstrip()[:1] != "{"
+            complete += [option, values[0] if bare else quote_names(values)] if values else [option]
         return complete
 
     def _full_name(self, option: str, known: Mapping[str, Any], words: Sequence[str]) -> str:

@@ -4,6 +4,9 @@ Shape legend: none.
 """
 
 import difflib
+import inspect
+import pydoc
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -68,6 +71,10 @@ class BriefParser(ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         wrong = [word for word in message.replace("'", " ").split() if word.startswith("--")]
         near = [name for word in wrong for name in difflib.get_close_matches(word.partition("=")[0], known, n=2)]
+        near += _near_arguments(message)
+        if '"trainer.logger"' in message:  # and not what each of the types that it may have says of the value
+            given = message.strip().splitlines()[-1].removeprefix("  Given value: ")
+            message = f"trainer.logger {given!r} is none; give {_FROM_LIGHTNING['trainer.logger']}"
         hint = f"\nnearest: {', '.join(dict.fromkeys(near))}" if near else ""
         hint += f"\nsources: {', '.join(SOURCES)}" if '"data.source"' in message else ""
         print(f"{self.prog}: {message.strip()}{hint}\n(see --help)", file=sys.stderr)
@@ -194,6 +201,15 @@ _FROM_LIGHTNING = {
     "trainer.callbacks": "More callbacks, such as --trainer.callbacks+=TaskScores or AveragedWeights.",
     "trainer.default_root_dir": "Folder of the run.",
 }
+
+
+def _near_arguments(message: str) -> list[str]:
+    """Name arguments of a class that are like one that it does not accept, of a parser's message about that."""
+    refused = re.search(r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", message)
+    found = pydoc.locate(refused[1]) if refused else None
+    if refused is None or not callable(found):
+        return []
+    return difflib.get_close_matches(refused[2], list(inspect.signature(found).parameters), n=2)
 
 
 def _margin(srt: Any) -> int:

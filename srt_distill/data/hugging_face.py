@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from srt_distill.data.source import ImageSource
+from srt_distill.hub import offline_where_out_of_reach
 from srt_distill.images import to_rgb, unreadable_as_os_error
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class HuggingFaceImages(ImageSource):
         import datasets
         from datasets.exceptions import DatasetsError
 
+        _require_cache_folder()
         saved = any((Path(name) / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
         try:
             with hub_in_words(name):
@@ -108,35 +110,51 @@ class HuggingFaceImages(ImageSource):
 
 @contextmanager
 def hub_in_words(name: str) -> Iterator[None]:
-    """Say of what the library's HTTP client raises that the hub is out of reach, and the ways round.
+    """Say within seconds that the hub is out of reach, and the ways round.
 
     Args:
-        name: of the data set.
+        name: of the data set; a local one needs no hub.
 
     Raises:
         ConnectionError: If it is.
     """
-    try:
+    if Path(name).exists():
         yield
-    except Exception as error:
-        if not type(error).__module__.startswith("httpx"):  # its errors are of no built-in type
-            raise
-        raise ConnectionError(
-            f"the data set {name} could not be fetched: the hub is out of reach ({error}). Ways round: give a local "
-            "folder or table, fetched on another machine; or, behind a proxy that wants a password, set "
-            "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
-        ) from error
+        return
+    from datasets import config
+
+    offline = config.HF_HUB_OFFLINE
+    with offline_where_out_of_reach() as trouble:
+        config.HF_HUB_OFFLINE = trouble is not None
+        try:
+            yield
+        except Exception as error:
+            # errors of the client are of no built-in type; the library makes its own of some of them
+            known = isinstance(error, ConnectionError) or type(error).__module__.startswith("httpx")
+            if trouble is None and not known:
+                raise
+            raise ConnectionError(
+                f"the data set {name} could not be fetched: the hub is out of reach ({trouble or error}). "
+                "Ways round: give a local folder or table, fetched on another machine; or, behind a proxy that wants a "
+                "password, set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+            ) from error
+        finally:
+            config.HF_HUB_OFFLINE = offline
 
 
-def _load(name: str, subset: str | None, split: str, revision: str | None) -> Any:
-    """Load with the library what is not saved by it."""
-    import datasets
+def _require_cache_folder() -> None:
     from datasets import config
 
     if str(config.HF_DATASETS_CACHE).startswith("~"):  # the library would make a folder of this name
         raise FileNotFoundError(
             "there is no home folder for the cache of the datasets library; set HOME, or HF_HOME to a folder for it"
         )
+
+
+def _load(name: str, subset: str | None, split: str, revision: str | None) -> Any:
+    """Load with the library what is not saved by it."""
+    import datasets
+
     path = Path(name)
     if path.is_file():
         kind = TABLES.get(path.suffix.lower())

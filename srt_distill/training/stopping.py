@@ -159,12 +159,14 @@ class RunCheckpoints(Checkpoint):
     def explain_divergence(self, trainer: pl.Trainer, seen: str) -> str:
         """Say in words where a training diverged and what is left of it."""
         rate = max((group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups), default=0.0)
+        kind = type(trainer.optimizers[0]).__name__ if trainer.optimizers else "AdamW"
         last = last_checkpoint(self.folder)
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved"
         kept += f", step {self.saved_at}" if self.saved_at else ""
         return (
             f"training diverged at step {trainer.global_step}, learning rate {rate:g}: {seen}; {kept}. Train again at "
-            "a lower --model.optimizer.lr, or with --trainer.gradient_clip_val 1"
+            f"a lower rate (--model.optimizer {kind} --model.optimizer.lr {rate / 10:.1g}), or with "
+            "--trainer.gradient_clip_val 1"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from srt_distill import hub
 from srt_distill.backbone import (
     backbone_config,
     build_backbone,
     describe_backbone,
     hash_weights,
-    hub,
     load_backbone,
     nearest_models,
 )

@@ -43,3 +43,8 @@ def test_only_the_masks_that_are_drawn_are_asked_for(tiny_davis, tmp_path):
     assert main([*words(root, f"{{mine: {masks}}}", tmp_path / "out"), "--ground_truth", "false"]) == 0
     assert (tmp_path / "out" / "cats.png").is_file()
     assert main(words(root, f"{{mine: {masks}}}", tmp_path / "other")) == 1
+
+
+def test_one_folder_of_masks_is_captioned_by_its_name(tiny_davis, tmp_path):
+    assert main(words(tiny_davis, str(tiny_davis / "Annotations" / "480p"), tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "cats.png").is_file()

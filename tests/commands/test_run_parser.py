@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from srt_distill.commands.fit import FitParser, one_round
+from srt_distill.commands.run_parser import SOURCES
 from srt_distill.training.configs import DEFAULT, find_config
 
 BASE = ["--backbone", "vit_tiny_patch16_224", "--data.source", "ImageFolder", "--data.source.root", "photos"]
@@ -98,6 +99,27 @@ def test_an_unknown_source_names_those_there_are(parser, capsys):
     with pytest.raises(SystemExit):
         parser.read([*BASE[:2], "--data.source", "ImageFoldr"])
     assert "ImageFolder" in capsys.readouterr().err
+
+
+def test_a_typo_in_an_option_of_a_source_names_the_nearest(parser, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser.read([*BASE[:4], "--data.source.rooot", "photos"])
+    assert end.value.code == 2 and "nearest: root" in capsys.readouterr().err
+
+
+def test_a_logger_that_is_none_names_those_there_are(parser, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser.read([*BASE, "--trainer.logger", "comet"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "trainer.logger 'comet' is none" in said and "mlflow" in said
+    assert len(said.splitlines()) == 2
+
+
+def test_the_short_help_names_every_source(parser, capsys):
+    with pytest.raises(SystemExit):
+        parser.read(["--help"])
+    said = capsys.readouterr().out
+    assert [name for name in SOURCES if name not in said] == []
 
 
 def test_the_short_help_fits_a_screen_or_two(parser, capsys):

@@ -6,6 +6,7 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import constants
 
 from srt_distill.data import HuggingFaceImages
 from srt_distill.data.streaming_hugging_face import HuggingFaceStream
@@ -167,13 +168,35 @@ def test_without_a_home_folder_none_is_made_up(rows, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", [HuggingFaceImages, HuggingFaceStream])
-def test_a_hub_out_of_reach_is_said_with_the_ways_round(source, monkeypatch):
-    refused = type("ProxyError", (Exception,), {"__module__": "httpx"})
+@pytest.mark.parametrize(
+    "refused", [type("ProxyError", (Exception,), {"__module__": "httpx"}), ConnectionError], ids=["httpx", "datasets"]
+)
+def test_a_hub_out_of_reach_is_said_with_the_ways_round(source, monkeypatch, refused):
 
     def fail(*_, **__):
         raise refused("407 Proxy Authentication Required")
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("srt_distill.hub.find_trouble", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", fail)
     monkeypatch.setattr(datasets, "load_dataset_builder", fail)
     with pytest.raises(ConnectionError, match=r"someone/pictures .*out of reach \(407 .*local folder.*HTTPS_PROXY="):
         source("someone/pictures")
+
+
+@pytest.mark.parametrize("source", [HuggingFaceImages, HuggingFaceStream])
+def test_the_library_does_not_try_again_where_no_hub_answers(source, monkeypatch):
+    seen = []
+
+    def look(*_, **__):
+        seen.append((datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
+        raise FileNotFoundError("not in the cache")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("srt_distill.hub.find_trouble", lambda: "no answer within seconds")
+    monkeypatch.setattr(datasets, "load_dataset", look)
+    monkeypatch.setattr(datasets, "load_dataset_builder", look)
+    with pytest.raises(ConnectionError, match=r"someone/pictures .*out of reach \(no answer within seconds\)"):
+        source("someone/pictures")
+    assert seen == [(True, True)] and not datasets.config.HF_HUB_OFFLINE and not constants.HF_HUB_OFFLINE

@@ -7,6 +7,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -181,6 +182,18 @@ def test_compressed_shards(tmp_path):
 def test_shards_over_http(shards, url):
     source = TarShards(f"{url}/shards/part-{{000..002}}.tar")
     assert [blue(source.load(i)) for i in (16, *range(16))] == [16, *range(16)]
+
+
+def test_shards_of_any_file_system_that_fsspec_knows(shards):
+    """As S3 and GCS are: a folder that is listed, files that are read from it, no local path."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shards), "/bucket/shards", recursive=True)
+    try:
+        for place in ("memory://bucket/shards", "memory://bucket/shards/part-{000..002}.tar"):
+            source = TarShards(place)
+            assert [blue(source.load(i)) for i in (16, *range(16))] == [16, *range(16)]
+    finally:
+        memory.rm("/bucket", recursive=True)
 
 
 def test_sizes_that_are_told_are_believed(shards, url):
