@@ -100,14 +100,14 @@ class CommandParser(ArgumentParser):
                 continue
             option, has_value, value = word.partition("=")
             option = self._full_name(option, known, words)
-            action = known.get(option)
-            if action is None or not takes_names(getattr(action, "_typehint", None)):
+            hint = getattr(known.get(option), "_typehint", None)
+            if not takes_names(hint):
                 complete.append(option + has_value + value)
                 continue
             values = [value] if has_value else []
             while not has_value and rest and not rest[0].startswith("--"):
                 values.append(rest.pop(0))
-            bare = len(values) == 1 and "dict[" in str(action._typehint) and values[0].lstrip()[:1] != "{"
+            bare = len(values) == 1 and "dict[" in str(hint) and values[0].lstrip()[:1] != "{"
             complete += [option, values[0] if bare else quote_names(values)] if values else [option]
         return complete
 
