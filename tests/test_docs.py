@@ -62,6 +62,7 @@ NEEDED = {
     "adapt": "",
     "cache": "--config demo --data.views 1 --output o",
     "embed": "--backbone b --images i --output o.parquet",
+    "evaluate": "--backbone b --output o",
     "fit": "--model.backbone b --data.source ImageFolder --data.source.root r",
 }
 
