@@ -29,33 +29,21 @@ def fetching(what: str, instead: str) -> Iterator[None]:
     Raises:
         OSError: If it can neither be fetched nor found among what was fetched before; within seconds.
     """
-    with offline_where_out_of_reach() as trouble:
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, OSError) and not type(error).__module__.startswith(NETWORK_MODULES):
-                raise
-            if trouble is None:
-                raise OSError(f"{what} could not be fetched ({error}); check the spelling, or {instead}") from error
-            raise OSError(
-                f"{what} could not be fetched: {constants.ENDPOINT} is out of reach ({trouble}), and it is not among "
-                f"what was fetched before. Ways round: {instead}, fetched on another machine; or, behind a proxy that "
-                "wants a password, set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
-            ) from error
-
-
-@contextmanager
-def offline_where_out_of_reach() -> Iterator[str | None]:
-    """Keep libraries from trying for minutes: what is in their cache is taken from there, at once.
-
-    Yields:
-        Why the hub cannot be reached, or None if it can.
-    """
     offline = constants.HF_HUB_OFFLINE
     trouble = "HF_HUB_OFFLINE is set" if offline else find_trouble()
-    constants.HF_HUB_OFFLINE = trouble is not None
+    constants.HF_HUB_OFFLINE = trouble is not None  # what is in the cache is taken from there, at once
     try:
-        yield trouble
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith(NETWORK_MODULES):
+            raise
+        if trouble is None:
+            raise OSError(f"{what} could not be fetched ({error}); check the spelling, or {instead}") from error
+        raise OSError(
+            f"{what} could not be fetched: {constants.ENDPOINT} is out of reach ({trouble}), and it is not among what "
+            f"was fetched before. Ways round: {instead}, fetched on another machine; or, behind a proxy that wants a "
+            "password, set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        ) from error
     finally:
         constants.HF_HUB_OFFLINE = offline
 

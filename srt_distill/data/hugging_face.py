@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from srt_distill.data.source import ImageSource
-from srt_distill.hub import offline_where_out_of_reach
+from srt_distill.hub import fetching
 from srt_distill.images import to_rgb, unreadable_as_os_error
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class HuggingFaceImages(ImageSource):
         _require_cache_folder()
         saved = any((Path(name) / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
         try:
-            with hub_in_words(name):
+            with reaching(name):
                 loaded = datasets.load_from_disk(name) if saved else _load(name, subset, split, revision)
         except FileNotFoundError:
             raise
@@ -108,38 +107,9 @@ class HuggingFaceImages(ImageSource):
         return f"{self._prefix}/{index}"
 
 
-@contextmanager
-def hub_in_words(name: str) -> Iterator[None]:
-    """Say within seconds that the hub is out of reach, and the ways round.
-
-    Args:
-        name: of the data set; a local one needs no hub.
-
-    Raises:
-        ConnectionError: If it is.
-    """
-    if Path(name).exists():
-        yield
-        return
-    from datasets import config
-
-    offline = config.HF_HUB_OFFLINE
-    with offline_where_out_of_reach() as trouble:
-        config.HF_HUB_OFFLINE = trouble is not None
-        try:
-            yield
-        except Exception as error:
-            # errors of the client are of no built-in type; the library makes its own of some of them
-            known = isinstance(error, ConnectionError) or type(error).__module__.startswith("httpx")
-            if trouble is None and not known:
-                raise
-            raise ConnectionError(
-                f"the data set {name} could not be fetched: the hub is out of reach ({trouble or error}). "
-                "Ways round: give a local folder or table, fetched on another machine; or, behind a proxy that wants a "
-                "password, set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
-            ) from error
-        finally:
-            config.HF_HUB_OFFLINE = offline
+def reaching(name: str) -> AbstractContextManager[None]:
+    """Say within seconds where a data set that is not local cannot be fetched; see `srt_distill.hub.fetching`."""
+    return nullcontext() if Path(name).exists() else fetching(f"the data set {name}", "give a local folder or table")
 
 
 def _require_cache_folder() -> None:

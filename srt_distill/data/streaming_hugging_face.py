@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from srt_distill.data.hugging_face import hub_in_words
+from srt_distill.data.hugging_face import reaching
 from srt_distill.data.streaming import ImageStream, Sample
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class HuggingFaceStream(ImageStream):
     ) -> None:
         import datasets
 
-        with hub_in_words(name):
+        with reaching(name):
             builder = datasets.load_dataset_builder(name, subset, revision=revision)
         try:
             rows = builder.as_streaming_dataset(split=split)
