@@ -23,7 +23,6 @@ import torch
 
 from srt_distill.files import write_file
 from srt_distill.images import IMAGENET
-from srt_distill.tasks import UntouchedHead
 from srt_distill.tasks.cifar import load_resnet
 from srt_distill.tasks.cifar.candidates import PAPER
 from srt_distill.tasks.cifar.sweep import sweep_radii
@@ -33,6 +32,23 @@ from srt_distill.tasks.classification.preprocessing import resize_and_crop
 
 OUTPUT = Path(__file__).resolve().parents[1] / "results" / "cifar_resnets"
 BATCH = 50
+
+
+def check_data(data: Path, files: list[Path], num_images: int | None) -> None:
+    """Check images, labels and networks before work.
+
+    Raises:
+        OSError: If a file or an image cannot be read.
+        ValueError: If a file holds no network, or an image has no class that it knows or another size than the first.
+    """
+    images = open_labelled(data, "test", num_images)
+    known = min(load_resnet(file).linear.out_features for file in files)
+    size = images.read(0).size
+    for index, (name, label) in enumerate(zip(images.names, images.labels, strict=True)):
+        if label is None or label >= known:
+            raise ValueError(f"image {name} of {data} has label {label}; every image needs one of 0 to {known - 1}")
+        if images.read(index).size != size:
+            raise ValueError(f"image {name} of {data} is not {size[0]}x{size[1]} as the first; bring all to one size")
 
 
 def measure(weights: Path, data: Path, radius: int, num_images: int | None) -> dict[str, Any]:
@@ -94,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     files = sorted(options.weights.glob("cifar10_resnet*.safetensors"))
     if not files:
         parser.error(f"no cifar10_resnet<depth>.safetensors in {options.weights}")
-    UntouchedHead(options.data, "test", resize=None, crop=None).items()  # refuses data that is none
+    check_data(options.data, files, options.num_images)
     store = options.output / "results.json"
     settings = {"radius": options.radius, "num_images": options.num_images}
     command = f"python recipes/experiments/cifar_resnets.py DATA WEIGHTS --radius {options.radius}"

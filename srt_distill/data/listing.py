@@ -1,6 +1,7 @@
 """Many file names, found without touching the files and held without an object each.
 
 find_pictures(root, recursive)           all pictures below a folder
+require_filled(root, names)              no folder of a class without a picture
 list_frames(folder)                      the frames of one sequence, checked; also its masks
 find_files(root, extensions, recursive)  files by their endings
 natural_order(names)                     1, 2, 10
@@ -115,6 +116,22 @@ def find_pictures(root: Path, recursive: bool) -> list[str]:
             pictures += group if kind in PICTURE_ENDINGS else pick_alike(group, look)
     _warn_of_foreign(root, foreign)
     return natural_order(pictures)
+
+
+def require_filled(root: Path, names: Iterable[str]) -> None:
+    """Refuse folders of classes that hold no picture: their class would silently be left out.
+
+    Args:
+        root: holds a folder per class.
+        names: of the pictures below it, relative to it.
+
+    Raises:
+        ValueError: If there is such a folder.
+    """
+    filled = {name.partition("/")[0] for name in names}
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in filled:
+            raise ValueError(f"class folder {entry} holds no picture; put some into it, or remove it")
 
 
 def list_frames(folder: Path) -> list[Path]:

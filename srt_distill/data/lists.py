@@ -2,6 +2,7 @@
 
     read_lines(path)            the items of any list, such as paths of images
     read_names(path)   the sequences of a split list in the layout of DAVIS
+    read_text(path)             a whole file as UTF-8, for lists with a form of their own
     table_format(lines)         what a list that is none looks like: JSON, columns; for the message that refuses it
 
 Text may be UTF-8 or UTF-16, with or without a mark of byte order, and end its lines as any system does. An item is a
@@ -71,6 +72,19 @@ def read_names(path: Path) -> list[str]:
     if not lines:
         raise ValueError(f"split list {path} names no sequence; write one sequence name per line")
     return list(dict.fromkeys(lines))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8, with or without a mark of byte order.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no such text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
 
 
 def table_format(lines: Sequence[str]) -> str | None:

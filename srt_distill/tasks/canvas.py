@@ -60,19 +60,6 @@ class Placement:
         return F.interpolate(output, size=size, mode="bilinear", align_corners=False)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Read rows and columns of an image file from its header.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise OSError(f"cannot read image {path}: {error}") from error
-
-
 def shrunk_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
     """Bring the short side of a size, rows and columns, to `short_side` pixels; None leaves it as it is."""
     if short_side is None:

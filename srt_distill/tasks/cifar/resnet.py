@@ -99,6 +99,13 @@ def load_resnet(path: Path) -> CifarResNet:
     blocks = {key.split(".")[1] for key in state if key.startswith("layer1.")}
     classes: Any = state.get("linear.bias", torch.zeros(10))
     model = CifarResNet(max(len(blocks), 1), len(classes))
+    own = model.state_dict()
+    odd = next((key for key, value in state.items() if key in own and value.shape != own[key].shape), None)
+    if odd is not None:
+        raise ValueError(
+            f"{path} has {odd} of shape {tuple(state[odd].shape)}, a CIFAR-10 ResNet {tuple(own[odd].shape)}; give a "
+            "released ResNet-20, -32 or -56"
+        )
     found = model.load_state_dict(state, strict=False)
     missing = [key for key in found.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or found.unexpected_keys:

@@ -6,15 +6,17 @@ Shape legend: none.
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from srt_distill.data.listing import find_pictures
-from srt_distill.images import read_image, to_rgb, unreadable_as_os_error
+from srt_distill.data.hugging_face import reaching
+from srt_distill.data.listing import find_pictures, require_filled
+from srt_distill.data.lists import read_text
+from srt_distill.images import decode, read_image, require_readable, to_rgb, unreadable_as_os_error
 from srt_distill.tasks.task import digest_files
 
 CLASSES_FILE = "classes.txt"
@@ -50,6 +52,14 @@ class LabelledImages(ABC):
     def fingerprint(self, index: int) -> str:
         """Hash the bytes of an image, before decoding."""
 
+    @abstractmethod
+    def require_readable(self, indices: Iterable[int]) -> None:
+        """Decode images and forget them.
+
+        Raises:
+            OSError: If one cannot be read; names the first.
+        """
+
     @cached_property
     def digest(self) -> str:
         """Hash of all images and labels, in order."""
@@ -76,7 +86,8 @@ class ClassFolder(LabelledImages):
 
     Raises:
         FileNotFoundError: If it is missing or holds no picture.
-        ValueError: If some pictures lie in folders and others do not, or a folder is not among the named classes.
+        ValueError: If some pictures lie in folders and others do not, or a folder holds none or is not among the named
+            classes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -89,6 +100,8 @@ class ClassFolder(LabelledImages):
             loose = self.names[folders.index("")]
             raise ValueError(f"{root / loose} lies in no class's folder, and others do; move it into one")
         found = tuple(dict.fromkeys(folders)) if all(folders) else ()
+        if found:
+            require_filled(root, self.names)
         self.classes = read_classes(root / CLASSES_FILE) if (root / CLASSES_FILE).is_file() else found
         unknown = [name for name in found if name not in self.classes]
         if unknown:
@@ -106,6 +119,10 @@ class ClassFolder(LabelledImages):
     def fingerprint(self, index: int) -> str:
         """Hash the content of a file."""
         return hashlib.sha256((self._root / self.names[index]).read_bytes()).hexdigest()
+
+    def require_readable(self, indices: Iterable[int]) -> None:
+        """Decode images and forget them."""
+        require_readable(self._root / self.names[index] for index in indices)
 
 
 class LabelledTable(LabelledImages):
@@ -137,16 +154,23 @@ class LabelledTable(LabelledImages):
                 "numbers, a ClassLabel or named 'label'"
             )
         if num_images is not None:
+            if num_images < 1:
+                raise ValueError(f"num_images {num_images} leaves no row of {root}; give 1 or more, or leave it out")
             rows = rows.select(range(min(num_images, len(rows))))
+        if not len(rows):
+            raise ValueError(f"{root} has no row in split {split!r}; give a data set with images")
         rows = rows.select_columns([pictures[0], labels[0]]).cast_column(pictures[0], datasets.Image(decode=False))
         kind = features[labels[0]]
         self.classes = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else ()
         given = rows[labels[0]]
         self.labels = [int(label) if label is not None and label >= 0 else None for label in given]
+        beyond = [label for label in self.labels if label is not None and self.classes and label >= len(self.classes)]
+        if beyond:
+            raise ValueError(f"{root} has label {beyond[0]}, and its classes are 0 to {len(self.classes) - 1}; mend it")
         width = len(str(len(rows)))
         self.names = [f"{split}-{index:0{width}d}" for index in range(len(rows))]
         self.files = [()] * len(rows)
-        self._rows, self._column = rows, pictures[0]
+        self._root, self._rows, self._column = root, rows, pictures[0]
 
     def read(self, index: int) -> Image.Image:
         """Decode the image of a row, upright and in RGB."""
@@ -157,9 +181,16 @@ class LabelledTable(LabelledImages):
         """Hash the bytes of a row's image."""
         return hashlib.sha256(self._bytes(index)).hexdigest()
 
+    def require_readable(self, indices: Iterable[int]) -> None:
+        """Decode images and forget them."""
+        for index in indices:
+            name = f"{self.names[index]} of {self._root}"
+            with unreadable_as_os_error(name), Image.open(io.BytesIO(self._bytes(index))) as image:
+                decode(image)
+
     def _bytes(self, index: int) -> bytes:
         cell = self._rows[index][self._column]
-        if cell is None:
+        if cell is None or (cell.get("bytes") is None and cell.get("path") is None):
             raise OSError(f"{self.names[index]} holds no image; leave that row out")
         return cell["bytes"] if cell.get("bytes") is not None else Path(cell["path"]).read_bytes()
 
@@ -200,7 +231,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: If there is none, or one twice.
     """
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), "no name at all")
         raise ValueError(f"{path} should hold every class's name once, one per line; it has {twice!r}")
@@ -233,7 +264,14 @@ def _load_rows(root: Path, split: str) -> Any:
         return datasets.Dataset(pyarrow.parquet.read_table(root))
     saved = any((root / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
     try:
-        loaded: Any = datasets.load_from_disk(str(root)) if saved else datasets.load_dataset(str(root), split=split)
+        with reaching(str(root)):
+            loaded: Any = datasets.load_from_disk(str(root)) if saved else datasets.load_dataset(str(root), split=split)
+    except OSError as error:
+        if root.exists():
+            raise
+        raise FileNotFoundError(
+            f"there is no folder {root}, and no data set of this name ({error}); check the path"
+        ) from error
     except (ValueError, LookupError) as error:
         raise ValueError(f"cannot load split {split!r} of {root}: {error}") from error
     if isinstance(loaded, datasets.DatasetDict):

@@ -126,6 +126,14 @@ class NearestNeighbours(Task):
                     f"image {name} is of class {wanted!r}, of which there is no labelled image in "
                     f"{self.root / self.train_split}; it could never be right"
                 )
+        if len(known) < 2:
+            raise ValueError(
+                f"all labelled images of {self.root} are of class {known.pop()!r}, so that every answer is right; add "
+                "other classes"
+            )
+        self._train.require_readable(self._voters)
+        if not self.leave_one_out:
+            self._test.require_readable(self._index.values())
         return [Item(name, self._test.files[index]) for name, index in self._index.items()]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:

@@ -69,7 +69,8 @@ class UntouchedHead(Task):
         return {name: index for index, name in enumerate(self._images.names)}
 
     def items(self) -> Sequence[Item]:
-        """Find the images."""
+        """Find the images, and check that all can be decoded."""
+        self._images.require_readable(self._index.values())
         return [Item(name, self._images.files[index]) for name, index in self._index.items()]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:

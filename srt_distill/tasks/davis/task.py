@@ -22,7 +22,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from srt_distill.images import IMAGENET, Normalization
+from srt_distill.images import IMAGENET, Normalization, require_readable
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.davis.example import write_example
 from srt_distill.tasks.davis.label_propagation import PropagationOptions
@@ -106,7 +106,11 @@ class Davis(Task):
         return {v.name: replace(v, frames=v.frames[shown], masks=v.masks[shown]) for v in videos}
 
     def items(self) -> Sequence[Item]:
-        """Find and check the videos; see `srt_distill.tasks.davis.videos.open_video`."""
+        """Find and check the videos, all frames and masks; see `srt_distill.tasks.davis.videos.open_video`."""
+        for video in self._videos.values():
+            require_readable(video.frames)
+            for _ in read_ahead(read_mask, video.masks, self.num_workers):
+                pass
         return [Item(v.name, (*v.frames, *v.masks), len(v.frames)) for v in self._videos.values()]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:

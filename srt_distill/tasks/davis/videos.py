@@ -83,7 +83,7 @@ def open_video(root: Path, name: str) -> Video:
         name: Of the sequence.
 
     Raises:
-        FileNotFoundError: If the root, the sequence, its first mask or another mask is missing.
+        FileNotFoundError: If the root, the sequence, its first mask or another mask is missing, or a mask's frame.
         ValueError: If there are fewer than three frames, sizes differ or the first mask holds no object.
     """
     frames = find_frames(root, name)
@@ -102,6 +102,13 @@ def open_video(root: Path, name: str) -> Video:
     if len(frames) < 3:
         raise ValueError(
             f"sequence {name!r} has {len(frames)} frames, but the first and the last are not scored; give at least 3"
+        )
+    stems = {path.stem for path in frames}
+    lost = [path for path in list_frames(mask_folder) if path.stem not in stems]
+    if lost:
+        raise FileNotFoundError(
+            f"sequence {name!r} has no frame {lost[0].stem} for mask {lost[0]} ({len(lost)} such masks); add it, or "
+            "remove the mask"
         )
     size = _check_sizes(name, frames, masks)
     if not object_ids(read_mask(masks[0])):

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from srt_distill.images import unreadable_as_os_error
-from srt_distill.tasks.canvas import image_size
+from srt_distill.data.lists import read_text
+from srt_distill.images import unreadable_as_os_error, upright_size
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm")
 FOLDERS = (("rgb", "depth"), ("images", "depths"))
@@ -98,17 +98,22 @@ def _of_folder(folder: Path) -> list[DepthPair]:
     pairs = [
         DepthPair(path.stem, path, depths / f"{path.stem}.png")
         for path in sorted(images.iterdir())
-        if path.suffix.lower() in IMAGE_ENDINGS
+        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     ]
     for pair in pairs:
         if not pair.depth.is_file():
             raise FileNotFoundError(f"{pair.image} has no depth map: {pair.depth} is missing")
+    stems = {pair.name for pair in pairs}
+    for path in sorted(depths.glob("[!.]*.png")):
+        if path.stem not in stems:
+            endings = ", ".join(IMAGE_ENDINGS)
+            raise FileNotFoundError(f"{path} has no image {images / path.stem} ({endings}); add it, or remove both")
     return pairs
 
 
 def _of_list(path: Path) -> list[DepthPair]:
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
         if not words or words[1:2] == ["None"]:  # as BTS marks images without depth
             continue
@@ -123,7 +128,7 @@ def _of_list(path: Path) -> list[DepthPair]:
 
 
 def _check_pair(pair: DepthPair) -> None:
-    if (of_image := image_size(pair.image)) != (of_depth := image_size(pair.depth)):
+    if (of_image := upright_size(pair.image)) != (of_depth := upright_size(pair.depth)):
         raise ValueError(
             f"{pair.depth} is {of_depth[1]}x{of_depth[0]} pixels, its image {of_image[1]}x{of_image[0]}; bring both to "
             "one size first"

@@ -13,17 +13,17 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from srt_distill.files import write_file
+from srt_distill.images import require_readable, upright_size
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.canvas import (
     Padding,
     Placement,
     find_patch,
-    image_size,
     pad_to_patch,
     read_bytes,
     shift_pixels,
@@ -121,16 +121,24 @@ class Depth(Task):
 
         Raises:
             FileNotFoundError: If a split or a file is missing.
-            ValueError: If a pair does not fit, no training image has a known depth, or Eigen's crop meets another size.
+            OSError: If a file is damaged.
+            ValueError: If a pair does not fit, no image of a split has a known depth, or Eigen's crop meets another
+                size.
         """
-        if not any((self._read(pair) > 0).any() for pair in self._training_pairs()):
+        training, tested = self._training_pairs(), open_split(self.root, self.test)
+        require_readable(path for pair in (*training, *tested) for path in (pair.image, pair.depth))
+        if not any((self._read(pair) > 0).any() for pair in training):
             raise ValueError(f"no depth map of {self.root / self.train} has a known pixel; check `invalid`")
-        tested = open_split(self.root, self.test)
         for pair in tested:
-            if self.crop == "eigen" and (size := image_size(pair.image)) != EIGEN_SIZE:
+            if self.crop == "eigen" and (size := upright_size(pair.image)) != EIGEN_SIZE:
                 raise ValueError(
                     f"{pair.image} is {size[1]}x{size[0]} pixels; crop 'eigen' is a box of 640x480: use crop 'none'"
                 )
+        if not any(self._scored(self._read(pair)).any() for pair in tested):
+            raise ValueError(
+                f"no depth map of {self.root / self.test} has a known pixel between {self.min_depth} and "
+                f"{self.max_depth} m; check `units_per_metre` ({self.units_per_metre:g}), `invalid` and the limits"
+            )
         seeds = range(self.training.seeds)
         return [
             Item(f"{pair.name} seed {seed}", (pair.image, pair.depth), 1, seed) for pair in tested for seed in seeds
@@ -162,7 +170,7 @@ class Depth(Task):
         image, depth = item.files
         truth = read_depth(depth, self.units_per_metre, self.invalid)
         predicted = self._predict(candidate, prepared, item.seed, image, (truth.shape[0], truth.shape[1]))
-        scored = scored_pixels(truth, self.min_depth, self.max_depth, eigen_crop=self.crop == "eigen")
+        scored = self._scored(truth)
         encoded = BytesIO()
         Image.fromarray((predicted * 1000).round().clip(0, 65535).astype(np.uint16)).save(encoded, "PNG")
         write_file(folder / DEPTH_FILE, encoded.getvalue())
@@ -176,7 +184,7 @@ class Depth(Task):
         """Image, truth and predictions on one scale of depth; below them what each is off by."""
         image, depth = item.files
         truth = read_depth(depth, self.units_per_metre, self.invalid)
-        known = scored_pixels(truth, self.min_depth, self.max_depth, eigen_crop=self.crop == "eigen")
+        known = self._scored(truth)
         predicted = {name: read_depth(folders[name] / DEPTH_FILE, 1000.0, ()) for name in outcomes}
         if self.scaling == "median" and known.any():
             predicted = {name: p * (np.median(truth[known]) / np.median(p[known])) for name, p in predicted.items()}
@@ -226,6 +234,9 @@ class Depth(Task):
 
     def _read(self, pair: DepthPair) -> Float[np.ndarray, "H W"]:
         return read_depth(pair.depth, self.units_per_metre, self.invalid)
+
+    def _scored(self, truth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+        return scored_pixels(truth, self.min_depth, self.max_depth, eigen_crop=self.crop == "eigen")
 
     def _patch(self, candidate: Candidate) -> int:
         return find_patch(candidate, partial(self._maps, candidate))

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from srt_distill.images import Normalization, read_image
+from srt_distill.images import Normalization, read_image, require_readable
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.discovery.corloc import finds_object
 from srt_distill.tasks.discovery.example import write_example
@@ -80,6 +80,7 @@ class Discovery(Task):
 
     def items(self) -> Sequence[Item]:
         """Find and check photographs and boxes; see `srt_distill.tasks.discovery.voc.open_photographs`."""
+        require_readable(found.image for found in self._photographs.values())
         return [Item(found.name, (found.image, found.annotation)) for found in self._photographs.values()]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:

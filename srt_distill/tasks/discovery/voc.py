@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from srt_distill.data.lists import read_text
 from srt_distill.images import upright_size
 from srt_distill.tasks.regions.components import Box
 
@@ -85,8 +86,10 @@ def _read_list(folder: Path, split: str) -> list[str]:
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))[:8]) or "none"
         raise FileNotFoundError(f"no list {path}; choose split among {there}")
-    names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"list {path} names no photograph; write a name per line, or choose another split")
+    name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise ValueError(f"list {path} names {name} {count} times; keep one line of them")
     return names
@@ -107,7 +110,7 @@ def read_boxes(annotation: Path, size: tuple[int, int], no_hard: bool) -> tuple[
         tree = ElementTree.parse(annotation).getroot()
         stated = int(tree.findtext("size/height", "")), int(tree.findtext("size/width", ""))
         objects = [(_is_hard(entry), _read_box(entry)) for entry in tree.findall("object")]
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:  # infinite; unknown encoding
         raise ValueError(
             f"annotation {annotation} cannot be read ({error}); VOC's XML files have numbers here"
         ) from error

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from srt_distill.data.listing import find_pictures
-from srt_distill.images import read_image
+from srt_distill.data.listing import find_pictures, require_filled
+from srt_distill.images import read_image, require_readable
 from srt_distill.tasks.answer_pictures import answer_strip, square_picture
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.canvas import find_patch
@@ -141,7 +141,8 @@ class Retrieval(Task):
 
         Raises:
             FileNotFoundError: If folders are missing or hold no image.
-            ValueError: If a query's class is not in the gallery, or no class has two images.
+            ValueError: If a query's class is not in the gallery, which has one class only, or no class has two images.
+            OSError: If an image is damaged.
         """
         if self.neighbours < 0 or self.image_size < 1:
             raise ValueError(
@@ -157,6 +158,12 @@ class Retrieval(Task):
                 )
         if not self._queries:
             raise ValueError(f"no folder of {self.root} holds two images or more, so there is nothing to ask for")
+        if len(known) < 2:
+            raise ValueError(
+                f"all images of {self.root} are of class {known.pop()!r}, so that every answer is right; add other "
+                "classes, or give the folder above"
+            )
+        require_readable(dict.fromkeys((*self._gallery, *self._queries)))
         return [Item(name, (path,)) for name, path in self._names.items()]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:
@@ -218,7 +225,8 @@ class Retrieval(Task):
 
 def _classified(root: Path) -> list[Path]:
     """List pictures that lie in a folder of their class, `<class>/…/<picture>` flattened to `<class>/<picture>`."""
-    paths = [root / name for name in find_pictures(root, recursive=True)]
+    names = find_pictures(root, recursive=True)
+    paths = [root / name for name in names]
     loose = [path for path in paths if path.parent == root]
     if loose or not paths:
         what = f"{loose[0]} lies in no class's folder" if loose else f"there is no picture below {root}"
@@ -228,6 +236,7 @@ def _classified(root: Path) -> list[Path]:
         raise ValueError(
             f"{deep} lies more than one folder below {root}; a class is one folder: {root}/<class>/<image>"
         )
+    require_filled(root, names)
     return paths
 
 

@@ -3,6 +3,7 @@
 Shape legend: N gallery images, C channels, H W pixels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from srt_distill.images import read_image
+from srt_distill.images import read_image, require_readable, upright_size
 from srt_distill.tasks.answer_pictures import answer_strip, square_picture
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.descriptors import Descriptor
@@ -129,6 +130,15 @@ class RevisitedRetrieval(Task):
                 f"{len(missing)} of {len(files)} images of {self._truth_file.name} are missing, the first is "
                 f"{missing[0]}; unpack the data set's images into {self.root / 'jpg'}"
             )
+        require_readable(dict.fromkeys(files))
+        for question in self._questions.values() if self.crop_queries else ():
+            path, (left, top, right, bottom) = self._file(question.name), (round(side) for side in question.box)
+            height, width = upright_size(path)
+            if min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+                raise ValueError(
+                    f"{self._truth_file} has box {question.box} for query {path} of {width}x{height} pixels, which "
+                    "leaves nothing of it; use the images that the ground truth is of, or set crop_queries to false"
+                )
         return [Item(name, (self._file(name),)) for name in self._questions]
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:
@@ -225,6 +235,11 @@ def read_ground_truth(path: Path) -> tuple[list[str], list[Question]]:
         raise ValueError(
             f"{path} has {len(queries)} queries, {len(set(queries))} different ones; it must name each once"
         )
+    if len(set(gallery)) < len(gallery):
+        twice = next(name for name in gallery if gallery.count(name) > 1)
+        raise ValueError(f"{path} names gallery image {twice} more than once; keep one of them")
+    if not any(question.easy or question.hard for question in questions):
+        raise ValueError(f"{path} has no query with an easy or hard answer, so there is nothing to find; get it anew")
     return gallery, questions
 
 
@@ -239,8 +254,8 @@ def _plain_name(name: Any) -> str:
 
 def _box(values: Any) -> tuple[float, float, float, float]:
     left, top, right, bottom = (float(value) for value in values)
-    if not (left < right and top < bottom):
-        raise ValueError(f"box {(left, top, right, bottom)} is empty")
+    if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
+        raise ValueError(f"box {(left, top, right, bottom)} is empty or endless")
     return left, top, right, bottom
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from srt_distill.images import read_image, upright_size
+from srt_distill.images import to_rgb, unreadable_as_os_error, upright_size
 
 LAYOUTS = (
     ("img", "gt"),  # as TokenCut's script has ECSSD, DUTS and DUT-OMRON
@@ -111,5 +112,11 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
 
     Raises:
         OSError: If the file is no image.
+        ValueError: If it is transparent somewhere: the mask may be in what is seen, or in the transparency.
     """
-    return np.asarray(read_image(path).convert("L"))
+    with unreadable_as_os_error(str(path)), Image.open(path) as image:
+        opacity = np.asarray(image.getchannel("A")) if "A" in image.getbands() else None
+        grey = np.asarray(to_rgb(image, str(path)).convert("L"))
+    if opacity is not None and opacity.min() < 255:
+        raise ValueError(f"mask {path} is transparent in places; save it as 8-bit grey, 255 on what is salient")
+    return grey

@@ -28,6 +28,11 @@ def token_cut_truth(mask: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     return mask > 0
 
 
+def toolbox_truth(mask: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Mark what the toolbox takes for salient: a tenth of white and all above it."""
+    return mask / 255 >= 0.1
+
+
 def f_curve(prediction: Real[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "255"]:
     """F of one image for every threshold that a pixel may exceed (TokenCut's script).
 
@@ -85,7 +90,7 @@ def toolbox_curves(prediction: Real[np.ndarray, "H W"], mask: UInt8[np.ndarray, 
         prediction: The map; what is below 0 counts as 0.
         mask: Grey levels; from a tenth of white upwards a pixel is salient.
     """
-    truth = mask / 255 >= 0.1
+    truth = toolbox_truth(mask)
     values = np.maximum(prediction.astype(float), 0)
     low, high = values.min(), values.max()
     stretched = (values - low) / (high - low) if high > low else values

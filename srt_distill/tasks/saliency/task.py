@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from srt_distill.files import replaced_file
-from srt_distill.images import read_image
+from srt_distill.images import read_image, require_readable
 from srt_distill.tasks.candidate import Candidate
 from srt_distill.tasks.regions import CutOptions, bilateral_solver, token_cut
 from srt_distill.tasks.regions.keys import KeyOptions, KeyReader
@@ -36,6 +36,7 @@ from srt_distill.tasks.saliency.scores import (
     token_cut_truth,
     toolbox_curves,
     toolbox_max_f,
+    toolbox_truth,
 )
 from srt_distill.tasks.task import Item, Outcome, Score, Sheet, Task, TaskInfo
 from srt_distill.visualization.overlays import overlay_mask
@@ -97,8 +98,29 @@ class Saliency(Task):
         return {image.name: image for image in open_masked_images(self.root)}
 
     def items(self) -> Sequence[Item]:
-        """Find and check photographs and masks; see `srt_distill.tasks.saliency.folders.open_masked_images`."""
+        """Find and check photographs and masks; see `srt_distill.tasks.saliency.folders.open_masked_images`.
+
+        Raises:
+            OSError: If a file is damaged.
+            ValueError: If a mask cannot be understood, or none has both salient and other pixels.
+        """
+        require_readable(image.image for image in self._images.values())
+        if not any([self._has_both(image.mask) for image in self._images.values()]):  # all are read
+            raise ValueError(
+                f"no mask of {self.root} has both salient pixels and others; a mask is 0 on the background and 255 on "
+                "what is salient"
+            )
         return [Item(image.name, (image.image, image.mask)) for image in self._images.values()]
+
+    def _has_both(self, mask: Path) -> bool:
+        grey = read_grey(mask)
+        salient = token_cut_truth(grey) if self.convention == "tokencut" else toolbox_truth(grey)
+        if grey.any() and not salient.any():
+            raise ValueError(
+                f"mask {mask} has no value above {grey.max()}, and the toolbox takes a tenth of 255 or more; save "
+                "it with 255 on what is salient"
+            )
+        return bool(salient.any() and not salient.all())
 
     def prepare(self, candidate: Candidate) -> dict[str, Tensor]:
         """Find out whether the candidate has keys, and its patch side."""

@@ -17,12 +17,14 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from srt_distill.tasks.canvas import image_size
+from srt_distill.data.lists import read_text
+from srt_distill.images import require_readable, upright_size
 from srt_distill.tasks.segmentation.labels import VOID, LabelRule
 
 Layout = Literal["auto", "lists", "folders", "ade20k", "instances"]
@@ -63,13 +65,15 @@ class SegmentationData:
     rule: LabelRule
 
     def check(self) -> None:
-        """Read every label image.
+        """Read every image and label image.
 
         Raises:
             OSError: If a file cannot be read.
-            ValueError: If a label image has another size than its image or an unknown value, or a tested class is
-                nowhere in training.
+            ValueError: If a label image has another size than its image or an unknown value, a tested class is
+                nowhere in training, or there are fewer than two classes to tell apart.
         """
+        require_readable(pair.image for pair in (*self.train, *self.test))
+        tested: set[int] = set()
         with ThreadPoolExecutor() as threads:
             seen: set[int] = set().union(*threads.map(self._classes_in, self.train))
             for pair, classes in zip(self.test, threads.map(self._classes_in, self.test), strict=True):
@@ -78,10 +82,19 @@ class SegmentationData:
                         f"{pair.labels} has class {self.rule.classes[min(unseen)]!r}, which no training label has; "
                         "it cannot be learnt: add training images with it, or make it void"
                     )
+                tested |= classes
+        if len(seen) < 2:
+            shown = ", ".join(self.rule.classes[label] for label in seen) or "no class"
+            raise ValueError(
+                f"training labels such as {self.train[0].labels} show {shown} alone; two classes or more must be told "
+                "apart: check what the values of label images mean"
+            )
+        if not tested:
+            raise ValueError(f"all test labels, such as {self.test[0].labels}, are void; label what is to be judged")
 
     def _classes_in(self, pair: LabelledImage) -> set[int]:
         labels = self.rule.read(pair.labels)
-        if labels.shape != (size := image_size(pair.image)):
+        if labels.shape != (size := upright_size(pair.image)):
             raise ValueError(
                 f"{pair.labels} is {labels.shape[1]}x{labels.shape[0]} pixels, its image {size[1]}x{size[0]}; "
                 "bring both to one size first"
@@ -133,7 +146,7 @@ def _open_lists(root: Path) -> SegmentationData:
 
 def _read_list(path: Path) -> list[LabelledImage]:
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -158,8 +171,7 @@ def _open_ade20k(root: Path) -> SegmentationData:
     )
     names, info = [f"class {value}" for value in range(1, ADE_CLASSES + 1)], root / "objectInfo150.txt"
     if info.is_file():
-        with info.open(encoding="utf-8") as file:
-            names = [row["Name"].split(",")[0].strip() for row in csv.DictReader(file, delimiter="\t")]
+        names = [name.split(",")[0].strip() for name in _read_column(info, "Name", "\t")]
     return SegmentationData(train, test, LabelRule(tuple(names), {0: VOID, **{v + 1: v for v in range(len(names))}}))
 
 
@@ -170,31 +182,50 @@ def _open_instances(root: Path) -> SegmentationData:
 
 def _read_names(root: Path, split: str) -> list[LabelledImage]:
     path = _first(root, (split,), ".csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if "name" not in (rows.fieldnames or ()):
-            raise ValueError(f"{path} has columns {rows.fieldnames}; one must be 'name'")
-        names = [row["name"] for row in rows]
+    names = _read_column(path, "name", ",")
     return [LabelledImage(n, root / split / "images" / f"{n}.png", root / split / "masks" / f"{n}.png") for n in names]
+
+
+def _read_column(path: Path, column: str, delimiter: str) -> list[str]:
+    rows = csv.DictReader(StringIO(read_text(path), newline=""), delimiter=delimiter)
+    try:
+        if column not in (rows.fieldnames or ()):
+            raise ValueError(f"{path} has columns {rows.fieldnames}; one must be {column!r}")
+        values = [row[column] for row in rows]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.line_num}: {error}; give a table with a column {column!r}") from error
+    if not all(values):
+        number = next(number for number, value in enumerate(values, start=1) if not value)
+        raise ValueError(f"{path} has no {column!r} in row {number}; fill it in, or remove the row")
+    return values
 
 
 def _same_stems(images: Path, labels: Path) -> list[LabelledImage]:
     for folder in (images, labels):
         if not folder.is_dir():
             raise FileNotFoundError(f"folder {folder} is missing")
-    return [
+    found = [
         LabelledImage(path.stem, path, labels / f"{path.stem}.png")
         for path in sorted(images.iterdir())
-        if path.suffix.lower() in IMAGE_ENDINGS
+        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     ]
+    stems = {pair.name for pair in found}
+    for path in sorted(labels.glob("[!.]*.png")):
+        if path.stem not in stems:
+            endings = ", ".join(IMAGE_ENDINGS)
+            raise FileNotFoundError(f"{path} has no image {images / path.stem} ({endings}); add it, or remove both")
+    return found
 
 
 def _named_classes(root: Path) -> LabelRule:
     path = root / "classes.txt"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; write the names of the classes, one per line, for values 0, 1, …")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     classes = tuple(name for name in names if name.lower() not in VOID_NAMES)
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise ValueError(f"{path} names class {twice!r} more than once; each value needs a name of its own")
     meaning: dict[int, int] = {255: VOID}
     for value, name in enumerate(names):
         meaning[value] = classes.index(name) if name in classes else VOID

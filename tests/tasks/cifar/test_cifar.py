@@ -113,6 +113,9 @@ def test_files_that_hold_no_such_network_are_refused(weights, tmp_path):
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(ValueError, match=r"lacks \['layer2.0.bn1.weight'\]"):
         load_resnet(tmp_path / "less.safetensors")
+    save_file({**load_file(weights), "conv1.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "wide.safetensors")
+    with pytest.raises(ValueError, match=r"conv1\.weight of shape \(32, 3, 3, 3\)"):
+        load_resnet(tmp_path / "wide.safetensors")
 
 
 def test_only_what_lies_before_the_head_is_read(weights):

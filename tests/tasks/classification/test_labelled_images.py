@@ -95,6 +95,22 @@ def test_what_cannot_be_used_is_refused(tmp_path, folder):
         open_labelled(folder, "val", num_images=3)
 
 
+def test_rows_that_cannot_be_used_are_refused(tmp_path):
+    path = table(tmp_path / "four.parquet")
+    open_labelled(path, "test").require_readable(range(4))
+    with pytest.raises(ValueError, match="num_images 0 leaves no row"):
+        open_labelled(path, "test", num_images=0)
+    with pytest.raises(ValueError, match=r"none\.parquet has no row"):
+        open_labelled(table(tmp_path / "none.parquet", num=0), "test")
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        open_labelled(tmp_path / "nowhere", "test")
+    broken = [{"bytes": b"no image", "path": None}, None]
+    images = open_labelled(table(tmp_path / "broken.parquet", num=2, img=broken), "test")
+    for index in range(2):
+        with pytest.raises(OSError, match=rf"test-{index} of .*broken\.parquet"):
+            images.require_readable([index])
+
+
 def test_files_of_equal_content_count_once(folder):
     shutil.copy(folder / "jade" / "jade_0.png", folder / "amber" / "copy.png")
     images = ClassFolder(folder)

@@ -53,6 +53,7 @@ def test_the_root_may_be_any_of_vocs_folders(voc):
         ([{"box": (9, 1, 8, 9)}], (90, 60), "empty"),
         ([{"box": (1, 1, 91, 9)}], (90, 60), "outside"),
         ([{"box": (1, 1, "", 9)}], (90, 60), "cannot be read"),
+        ([{"box": ("inf", 1, 9, 9)}], (90, 60), "infinity"),
     ],
 )
 def test_annotations_that_do_not_fit_are_named(voc, objects, size, reason):
@@ -61,8 +62,9 @@ def test_annotations_that_do_not_fit_are_named(voc, objects, size, reason):
         open_photographs(voc, "trainval", no_hard=False)
 
 
-def test_damaged_xml_is_named(voc):
-    (voc / "Annotations" / "000003.xml").write_text("<annotation>")
+@pytest.mark.parametrize("content", ["<annotation>", '<?xml version="1.0" encoding="none-such"?><annotation/>'])
+def test_damaged_xml_is_named(voc, content):
+    (voc / "Annotations" / "000003.xml").write_text(content)
     with pytest.raises(ValueError, match=r"000003\.xml"):
         open_photographs(voc, "trainval", no_hard=False)
 
