@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from huggingface_hub import constants, get_session
 
-PATIENCE = 4.0  # seconds for a connection, and again for an answer
-LONGEST = 8.0  # seconds in all, for what no such limit reaches: the look-up of a name
+PATIENCE = 3.0  # seconds for a connection, and again for an answer
+LONGEST = 6.0  # seconds in all, for what no such limit reaches: the look-up of a name
 NETWORK_MODULES = ("http", "requests", "urllib3")  # begin the names of libraries that raise errors of their own
 PROXY_STATUS = 407
 

@@ -27,6 +27,9 @@ NUM_TIMED = 3
 LARGEST_BATCH = 16
 """Images per step tried first on an accelerator; a CPU keeps the recipe's."""
 
+WORTH_COMPILING = 600.0
+"""Seconds of training on a GPU from which compiling is tried: the trial itself takes about one minute."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -45,6 +48,11 @@ class Machine:
     num_workers: int
 
     @property
+    def is_gpu(self) -> bool:
+        """Whether compiled blocks and the fused AdamW are chosen here; on a CPU they gain under 1% of a step."""
+        return self.device.type == "cuda"
+
+    @property
     def accelerator(self) -> str:
         """Lightning's name of the kind of device."""
         return {"cuda": "gpu"}.get(self.device.type, self.device.type)
@@ -53,6 +61,19 @@ class Machine:
         """Compute as a run at this precision does."""
         half = self.precision == "bf16-mixed"
         return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What a training step takes.
+
+    Attributes:
+        seconds: Median of those after the first.
+        first: Seconds of the first, which compiles what is compiled.
+    """
+
+    seconds: float
+    first: float
 
 
 def look_at_machine(device: str = "auto") -> Machine:
@@ -69,20 +90,17 @@ def look_at_machine(device: str = "auto") -> Machine:
     if found.type == "cuda":
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
         return Machine(found, torch.cuda.get_device_name(found), precision, max(1, min(8, cores - 1)))
-    name = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)" if found.type == "cpu" else found.type
-    return Machine(found, name, "32-true", 1 if cores > 1 else 0)
+    cpu = f"CPU ({platform.machine()}, {count_threads(torch.get_num_threads())})"
+    return Machine(found, cpu if found.type == "cpu" else found.type, "32-true", 1 if cores > 1 else 0)
 
 
-def time_step(module: SRTDistillation, batch: Real[Tensor, "B K H W"], machine: Machine) -> float:
+def time_step(module: SRTDistillation, batch: Real[Tensor, "B K H W"], machine: Machine) -> StepTime:
     """Time a training step, teacher's passes and the student's both ways, without changing a weight.
 
     Args:
         module: With its models made.
         batch: Crops with their margin.
         machine: What it runs on.
-
-    Returns:
-        Seconds.
 
     Raises:
         torch.OutOfMemoryError: If the batch does not fit into the accelerator.
@@ -110,7 +128,17 @@ def time_step(module: SRTDistillation, batch: Real[Tensor, "B K H W"], machine: 
             durations.append(time.perf_counter() - begun)
     finally:
         module.zero_grad(set_to_none=True)
-    return sorted(durations[1:])[NUM_TIMED // 2]
+    return StepTime(sorted(durations[1:])[NUM_TIMED // 2], durations[0])
+
+
+def compiling_pays(plain: StepTime, compiled: StepTime, steps: int) -> bool:
+    """Tell whether compiled blocks save more over a run than compiling them at its start takes."""
+    return steps * (plain.seconds - compiled.seconds) > compiled.first - compiled.seconds
+
+
+def count_threads(number: int) -> str:
+    """Write a number of threads as people do."""
+    return f"{number} thread{'s' * (number != 1)}"
 
 
 def repeat_crops(crops: Real[Tensor, "B K H W"], count: int) -> Real[Tensor, "_ K H W"]:
@@ -118,15 +146,15 @@ def repeat_crops(crops: Real[Tensor, "B K H W"], count: int) -> Real[Tensor, "_ 
     return crops.repeat(-(-count // len(crops)), 1, 1, 1)[:count]
 
 
-def fit_batch(time_batch: Callable[[int], float], first: int) -> tuple[int, float]:
+def fit_batch(time_batch: Callable[[int], StepTime], first: int) -> tuple[int, StepTime]:
     """Find the largest batch that fits: half as large as the one before until it does.
 
     Args:
-        time_batch: Takes a step of so many images, and tells its seconds.
+        time_batch: Takes steps of so many images, and tells what one takes.
         first: Images tried first.
 
     Returns:
-        Images per step, and seconds.
+        Images per step, and what a step takes.
 
     Raises:
         torch.OutOfMemoryError: If not even one image fits.

@@ -6,11 +6,13 @@ Shape legend: B images, H W pixels.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
+from torch import Tensor
 
 from srt_distill.adaptation.budget import Budget, in_words
 from srt_distill.adaptation.choices import (
@@ -23,7 +25,16 @@ from srt_distill.adaptation.choices import (
     merge,
 )
 from srt_distill.adaptation.headroom import Headroom, measure_headroom
-from srt_distill.adaptation.machine import LARGEST_BATCH, Machine, fit_batch, repeat_crops, time_step
+from srt_distill.adaptation.machine import (
+    LARGEST_BATCH,
+    WORTH_COMPILING,
+    Machine,
+    StepTime,
+    compiling_pays,
+    fit_batch,
+    repeat_crops,
+    time_step,
+)
 from srt_distill.backbone import describe_backbone
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.data import UnlabeledImages
@@ -155,8 +166,20 @@ def make_plan(
     headroom = measure_headroom(model, measured_batches(crops), machine)
     few = next(iter(crops.train_dataloader()))
     first = crops.batch_size if machine.device.type == "cpu" else max(crops.batch_size, LARGEST_BATCH)
-    batch, step_seconds = fit_batch(lambda count: time_step(model, repeat_crops(few, count), machine), first)
-    steps, steps_said = _choose_steps(budget, count - held_out, batch, recipe["trainer"]["max_steps"], step_seconds)
+    batch, step = fit_batch(lambda count: time_step(model, repeat_crops(few, count), machine), first)
+    choose = partial(_choose_steps, budget, count - held_out, batch, recipe["trainer"]["max_steps"])
+    steps, steps_said = choose(step.seconds)
+    kernels = ""
+    if machine.is_gpu:
+        settings = merge(settings, {"model": {"optimizer": {"init_args": {"fused": True}}}})
+        kernels = ", fused AdamW"
+    if machine.is_gpu and steps * step.seconds >= WORTH_COMPILING:
+        compiled = _time_compiled(settings, repeat_crops(few, batch), machine)
+        if compiled is not None and compiling_pays(step, compiled, steps):
+            settings = merge(settings, {"model": {"execution": {"compile": True}}})
+            kernels += f", compiled blocks ({step.seconds / compiled.seconds:.2f} times as fast)"
+            step = compiled
+            steps, steps_said = choose(step.seconds, compiled.first)
     trainer = {
         "accelerator": machine.accelerator,
         "devices": 1,
@@ -168,13 +191,13 @@ def make_plan(
     }
     settings = merge(settings, {"trainer": trainer, "data": {"batch_size": batch}})
 
-    per_step = f"{step_seconds:.2f}" if step_seconds < 10 else f"{step_seconds:.0f}"
+    per_step = f"{step.seconds:.2f}" if step.seconds < 10 else f"{step.seconds:.0f}"
     lines = {
         "backbone": f"{backbone.name}: {info.name}, patch side {info.patch_size}, "
         f"{info.num_parameters / 1e6:.1f} million parameters",
         "images": f"{count:,} ({images.kind}), of about {describe_numbers((sizes.width, sizes.height))} pixels "
         f"(median of {sizes.num_seen})",
-        "machine": f"{machine.name}, {machine.precision}, "
+        "machine": f"{machine.name}, {machine.precision}{kernels}, "
         f"{machine.num_workers} loader process{'es' * (machine.num_workers != 1)}",
         "crops": _describe_crops(crop, scale, margin, info.fixed_size is not None),
         "batch": f"{batch} crops a step"
@@ -189,6 +212,16 @@ def make_plan(
     return Plan(settings, lines, headroom)
 
 
+def _time_compiled(settings: dict[str, Any], crops: Tensor, machine: Machine) -> StepTime | None:
+    """Time a step with compiled blocks; None where they cannot be compiled here."""
+    model = make_model(merge(settings, {"model": {"execution": {"compile": True}}}))
+    try:
+        model.configure_model()
+        return time_step(model, crops, machine)
+    except (RuntimeError, ValueError):  # no compiler, a model without a list of blocks, too little memory
+        return None
+
+
 def _describe_crops(crop: Sequence[int], scale: float, margin: int, fixed: bool) -> str:
     size = f"{describe_numbers(crop[::-1])} pixels" + " (the only size that the model takes)" * fixed
     return f"{size} with a margin of {margin}, of images " + (
@@ -197,13 +230,13 @@ def _describe_crops(crop: Sequence[int], scale: float, margin: int, fixed: bool)
 
 
 def _choose_steps(
-    budget: Budget, num_images: int, batch: int, recipe_steps: int, step_seconds: float
+    budget: Budget, num_images: int, batch: int, recipe_steps: int, step_seconds: float, compiling: float = 0.0
 ) -> tuple[int, str]:
-    """Choose the number of steps, and say why and how long they take."""
+    """Choose the number of steps, and say why and how long they take, after the seconds that compiling takes."""
     if budget.steps is not None:
         steps, why = budget.steps, "as asked for"
     elif budget.training_seconds is not None and budget.seconds is not None:
-        steps = max(1, int(budget.training_seconds / step_seconds))
+        steps = max(1, int((budget.training_seconds - compiling) / step_seconds))
         why = f"what {in_words(budget.seconds)} allow, less what export and report take"
     else:
         steps = choose_steps(num_images, batch, recipe_steps)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
+from srt_distill.commands.brief_help import brief_help, group_help
 from srt_distill.tasks import TASKS, Task
 
 USAGE_ERROR = 2
@@ -44,7 +45,8 @@ class CommandParser(ArgumentParser):
         hints = get_type_hints(function)
         self.add_argument("--config", action="config", help="YAML file of options.")
         self.add_function_arguments(function, as_group=False, skip={"tasks", "command"})
-        self._first_fields = {n: fields(hint)[0].name for n, hint in hints.items() if is_dataclass(hint)}
+        grouped = {name: hint for name, hint in hints.items() if is_dataclass(hint) and name != "return"}
+        self._first_fields = {name: fields(hint)[0].name for name, hint in grouped.items()}
         self._tasks = TASKS if "tasks" in hints else {}
         for name, task in self._tasks.items():
             self.add_class_arguments(task, name, skip={"root"}, instantiate=False)
@@ -56,13 +58,28 @@ class CommandParser(ArgumentParser):
                 action.metavar = self._first_fields[group].upper()
                 action.help = f"The same as --{group}.{self._first_fields[group]}."
 
+    def explain(self, words: Sequence[str]) -> str | None:
+        """Write the help that words ask for, short, of one group or all of it; None where they ask for none."""
+        groups = {n: describe_argument(self.function, n) for n in self._first_fields if n not in self._tasks}
+        if {"-h", "--help"} & set(words):
+            tasks = {name: (task.__doc__ or "").splitlines()[0] for name, task in self._tasks.items()}
+            return brief_help(self, groups, tasks)
+        if "--help_all" in words:
+            return self.format_help()
+        asked = [name for name in (*groups, *self._tasks) if f"--{name}.help" in words]
+        return group_help(self, asked[0]) if asked else None
+
     def read(self, words: Sequence[str]) -> dict[str, Any]:
         """Parse words to the function's arguments; `tasks` are those whose data was named.
 
         Raises:
             ValueError: If options of a task are given without its data, or a path is no local one.
-            SystemExit: If a word is no option, or a value not of its type (status 2).
+            SystemExit: If a word is no option, or a value not of its type (status 2), or help was asked for (0).
         """
+        explained = self.explain(words)
+        if explained is not None:
+            print(explained)
+            raise SystemExit(0)
         namespace = self.parse_args(self.complete(words))
         expand_paths(namespace)
         built = self.instantiate(namespace)
@@ -155,8 +172,8 @@ def as_command(function: Callable[..., Result], **types: Any) -> Callable[..., R
     return command
 
 
-def describe_argument(owner: type, name: str) -> str:
-    """Find what a class's docstring says of an argument."""
+def describe_argument(owner: Callable[..., Any], name: str) -> str:
+    """Find what the docstring of a class or function says of an argument."""
     from docstring_parser import parse
 
     return next((p.description or "" for p in parse(owner.__doc__ or "").params if p.arg_name == name), "")

@@ -141,8 +141,7 @@ class RunParser:
         while rest:
             option, has_value, value = rest.pop(0).partition("=")
             if option.startswith("--") and option not in known:  # a name without its group, where only one ends so
-                ends = [name for name in known if name.endswith(f".{option[2:]}")]
-                option = ends[0] if len(ends) == 1 else option
+                option = _full_name(option, known)
             name = option.removeprefix("--")
             if name in FIRST_FIELDS and (has_value or (rest and not rest[0].startswith(("{", "--")))):
                 option = f"{option}.{FIRST_FIELDS[name]}"
@@ -201,6 +200,16 @@ _FROM_LIGHTNING = {
     "trainer.callbacks": "More callbacks, such as --trainer.callbacks+=TaskScores or AveragedWeights.",
     "trainer.default_root_dir": "Folder of the run.",
 }
+
+
+def _full_name(option: str, known: Sequence[str]) -> str:
+    """Put the group before an option, or before an argument of one (`--optimizer.lr`), where only one ends so."""
+    head, dot, argument = option.removeprefix("--").partition(".")
+    whole = [name for name in known if name.endswith(f".{head}{dot}{argument}")]
+    owners = [name for name in known if name.endswith(f".{head}")] if dot else []
+    if len(whole) == 1:
+        return whole[0]
+    return f"{owners[0]}.{argument}" if not whole and len(owners) == 1 else option
 
 
 def _near_arguments(message: str) -> list[str]:

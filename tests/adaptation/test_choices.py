@@ -16,7 +16,7 @@ from srt_distill.adaptation.choices import (
     merge,
 )
 from srt_distill.adaptation.headroom import Headroom
-from srt_distill.adaptation.machine import Machine, fit_batch, repeat_crops
+from srt_distill.adaptation.machine import Machine, StepTime, fit_batch, repeat_crops
 from srt_distill.data import ImageSource
 from srt_distill.data.splitting import split_indices
 from tests.data.pictures import picture
@@ -106,9 +106,9 @@ def test_the_batch_is_halved_until_it_fits():
         tried.append(count)
         if count > 4:
             raise torch.OutOfMemoryError("full")
-        return 0.5
+        return StepTime(0.5, 0.6)
 
-    assert fit_batch(step, 16) == (4, 0.5)
+    assert fit_batch(step, 16) == (4, StepTime(0.5, 0.6))
     assert tried == [16, 8, 4]
     assert Machine(torch.device("cuda"), "a GPU", "bf16-mixed", 4).accelerator == "gpu"
 

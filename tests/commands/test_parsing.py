@@ -1,10 +1,14 @@
 """Words to options: groups, short names, names made of digits, paths."""
 
+import io
+import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from srt_distill.commands.compare import compare
+from srt_distill.commands.embed import embed
 from srt_distill.commands.evaluate import evaluate
 from srt_distill.commands.overlay import overlay
 from srt_distill.commands.parsing import CommandParser, quote_names
@@ -87,8 +91,38 @@ def test_a_task_of_ones_own_is_an_option_by_one_line(monkeypatch, tmp_path):
         words = [*models, "--output", "out", "--brightness", str(tmp_path), "--bias", "0.5"]
         (task,) = CommandParser(command.__name__, command).read(words)["tasks"]
         assert task == Brightness(tmp_path, 0.5)
-        help_text = CommandParser(command.__name__, command).format_help()
-        assert "--brightness.bias" in help_text and "Added to every answer" in help_text
+        brief = explained(command, "--help")
+        assert "--brightness ROOT" in brief and "--brightness.bias" not in brief
+        for request in ("--brightness.help", "--help_all"):
+            assert "--brightness.bias" in explained(command, request)
+            assert "Added to every answer" in explained(command, request)
+
+
+def explained(command, *words):
+    """Return what a command prints when help is asked for."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), pytest.raises(SystemExit) as end:
+        CommandParser(command.__name__, command).read(words)
+    assert end.value.code == 0
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("command", [evaluate, compare, embed, visualize, overlay])
+def test_help_fits_a_screen_or_two_and_the_rest_is_behind_groups(command):
+    brief, everything = explained(command, "--help"), explained(command, "--help_all")
+    assert brief.count("\n") < 100
+    names = set(re.findall(r"--[\w.]+", everything))
+    groups = {name.partition(".")[0].removeprefix("--") for name in names if "." in name}
+    reached = set(re.findall(r"--[\w.]+", brief))
+    for group in groups:
+        reached |= set(re.findall(r"--[\w.]+", explained(command, f"--{group}.help")))
+    assert names - reached == set()
+
+
+def test_help_of_a_group_is_that_group_alone():
+    said = explained(compare, "--srt.help", "--teacher", "m")
+    assert "d, the shift radius in pixels" in said and "default: 3" in said
+    assert "--teacher" not in said and "--davis" not in said
 
 
 def test_the_command_is_recorded():

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from srt_distill.backbone.options import BackboneOptions
 from srt_distill.commands.fit import FitParser, one_round
 from srt_distill.commands.run_parser import SOURCES
 from srt_distill.training.configs import DEFAULT, find_config
+from srt_distill.training.optimization import default_optimizer
 
 BASE = ["--backbone", "vit_tiny_patch16_224", "--data.source", "ImageFolder", "--data.source.root", "photos"]
 
@@ -33,6 +36,23 @@ def test_short_forms(parser):
     config = parser.read([*BASE, "--model.srt", "2", "--model.trainable=norm", "--crop_size", "[32, 48]"])
     assert (config.model.backbone.name, config.model.srt.radius) == ("vit_tiny_patch16_224", 2)
     assert (config.model.trainable.part, list(config.data.crop_size)) == ("norm", [32, 48])
+
+
+@pytest.mark.parametrize("option", ["--model.optimizer.lr", "--optimizer.lr"])
+def test_the_learning_rate_alone_keeps_the_recipes_optimiser(parser, option):
+    optimizer = parser.read([*BASE, option, "3e-4"]).model.optimizer
+    assert optimizer.class_path == "torch.optim.AdamW"
+    assert (optimizer.init_args.lr, optimizer.init_args.weight_decay) == (3e-4, 0.0)
+    other = parser.read([*BASE, "--optimizer", "SGD", option, "0.1"]).model.optimizer
+    assert (other.class_path, other.init_args.lr) == ("torch.optim.SGD", 0.1)
+
+
+def test_the_recipes_optimiser_is_that_of_the_library(parser, tiny_folder, photographs):
+    config = parser.read(["--backbone", f"local-dir:{tiny_folder}", *BASE[2:-1], str(photographs)])
+    model = parser.make_run(config, BackboneOptions(f"local-dir:{tiny_folder}"), None).model
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    ours, theirs = model._make_optimizer(weights), default_optimizer(weights)
+    assert (type(ours), ours.defaults) == (type(theirs), theirs.defaults)
 
 
 @pytest.mark.parametrize("words", [["--trainer.max_epochs", "3"], ["--trainer.max_time=00:01:00:00"]])
