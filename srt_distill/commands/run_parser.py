@@ -157,11 +157,19 @@ class RunParser:
         return complete, given
 
     def make_run(self, config: Namespace, backbone: BackboneOptions, origin: BackboneOptions | None) -> RunParts:
-        """Put a run together, from a backbone that need not be the config's."""
+        """Put a run together, from a backbone that need not be the config's.
+
+        Raises:
+            OSError: If the backbone or the images are not found.
+            ValueError: If options fit nothing.
+        """
         config = config.clone()
         for name, options in (("backbone", backbone), ("origin", origin)):
             config.model[name] = None if options is None else Namespace(asdict(options))
-        built = self.parser.instantiate(config)
+        try:
+            built = self.parser.instantiate(config)
+        except ValueError as error:  # of a link, whose message would show the whole model before what went wrong
+            raise (error.__cause__ if "compute_fn of link" in str(error) and error.__cause__ else error) from None
         return RunParts(built.model, built.data, dict(built.trainer.__dict__), self.write(config))
 
     def write(self, config: Namespace) -> str:
