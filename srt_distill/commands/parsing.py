@@ -60,13 +60,13 @@ class CommandParser(ArgumentParser):
 
     def explain(self, words: Sequence[str]) -> str | None:
         """Write the help that words ask for, short, of one group or all of it; None where they ask for none."""
-        groups = {n: describe_argument(self.function, n) for n in self._first_fields if n not in self._tasks}
         if {"-h", "--help"} & set(words):
+            groups = {n: describe_argument(self.function, n) for n in self._first_fields if n not in self._tasks}
             tasks = {name: (task.__doc__ or "").splitlines()[0] for name, task in self._tasks.items()}
             return brief_help(self, groups, tasks)
         if "--help_all" in words:
             return self.format_help()
-        asked = [name for name in (*groups, *self._tasks) if f"--{name}.help" in words]
+        asked = [name for name in self._first_fields if f"--{name}.help" in words]
         return group_help(self, asked[0]) if asked else None
 
     def read(self, words: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from srt_distill.adaptation.budget import Budget
-from srt_distill.adaptation.machine import Machine, StepTime, compiling_pays, count_threads, look_at_machine
+from srt_distill.adaptation.machine import Machine, StepTime, compiling_pays, look_at_machine
 from srt_distill.adaptation.plan import make_model, make_plan
 from srt_distill.backbone.options import BackboneOptions
 from srt_distill.data.recognition import recognise_images
@@ -76,5 +76,7 @@ def test_compiling_pays_by_the_length_of_a_run():
     assert compiling_pays(plain, compiled, 101)
 
 
-def test_one_thread_is_no_threads():
-    assert (count_threads(1), count_threads(2)) == ("1 thread", "2 threads")
+@pytest.mark.parametrize(("number", "said"), [(1, "1 thread)"), (2, "2 threads)")])
+def test_one_thread_is_no_threads(monkeypatch, number, said):
+    monkeypatch.setattr("torch.get_num_threads", lambda: number)
+    assert look_at_machine("cpu").name.endswith(said)

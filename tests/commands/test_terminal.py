@@ -1,4 +1,4 @@
-"""What a person sees who runs `fit` and `adapt` in a terminal: one bar, no adverts, no noise of libraries."""
+"""What a person sees who runs `fit` in a terminal: one bar, no adverts, no noise of libraries."""
 
 import fcntl
 import os
