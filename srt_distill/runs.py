@@ -25,7 +25,7 @@ from srt_distill.backbone import (
 )
 from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions
-from srt_distill.ensemble.baselines import InterpolatedFeatures, Interpolation
+from srt_distill.ensemble.baselines import InterpolatedFeatures, PyramidFeatures
 from srt_distill.extractor import Extractor
 from srt_distill.files import TIMM_FOLDER, replaced_file, replaced_folder
 
@@ -39,11 +39,14 @@ PARITY_FILE = "parity.json"
 GAP_CLOSED, RELATIONS_CLOSED = "val/gap_closed", "val/relations_closed"
 """Held-out scores: of values, and of relations between tokens where these are taught."""
 
-Readout = Literal["none", "bilinear"]
-"""How a student's maps are read where they are judged: as they are, or smoothed by bilinear interpolation.
+Readout = Literal["none", "bilinear", "pyramid"]
+"""How a student's maps are read where they are judged; run and export say which it is. No readout costs a pass.
 
-The smoothing costs no pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`). The loss sees the maps through the
-same readout, or a part of it, and run and export say which it is.
+none: as they are.
+bilinear: smoothed by bilinear interpolation (`srt_distill.ensemble.baselines.InterpolatedFeatures`).
+pyramid: each token beside the mean of its neighbourhood, twice the channels (`…baselines.PyramidFeatures`).
+
+The loss sees the maps smoothed, or smoothed in part, under both of the latter.
 """
 
 OTHER_TRAININGS = "Weights of other trainings are given as a file of weights beside the name of a backbone"
@@ -265,18 +268,18 @@ def declared_readout(name: str | Path) -> Readout:
 
 @dataclass(frozen=True)
 class ThroughReadout:
-    """Features read through a student's declared readout: maps of tokens are smoothed, prefix tokens stay.
+    """Features read through a readout, which maps of tokens go through and prefix tokens do not.
 
     Attributes:
         extract: What gives the maps.
         layers: Specs of its layers.
         readout: How they are read.
-        strength: How much of the smoothing there is.
+        strength: How much of bilinear smoothing there is.
     """
 
     extract: Extractor
     layers: tuple[int | str, ...]
-    readout: Interpolation
+    readout: Literal["bilinear", "pyramid"]
     strength: float = 1.0
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -288,8 +291,10 @@ class ThroughReadout:
             return tuple(maps[index] for index in dense)
 
         dense = [index for index, spec in enumerate(self.layers) if parse_layer(spec).facet != "prefix"]
-        for index, smoothed in zip(dense, InterpolatedFeatures(keep, self.readout, self.strength)(images), strict=True):
-            maps[index] = smoothed
+        pyramid, smooth = PyramidFeatures(keep), InterpolatedFeatures(keep, "bilinear", self.strength)
+        read = pyramid(images) if self.readout == "pyramid" else smooth(images)
+        for index, features in zip(dense, read, strict=True):
+            maps[index] = features
         return tuple(maps)
 
 

@@ -154,7 +154,7 @@ def test_a_run_and_an_export_say_how_they_are_read(checkpoint, tiny_folder, tmp_
     (tmp_path / "parity.json").write_text('{"readout": "bilinear"}')
     assert declared_readout(tmp_path) == declared_readout(f"local-dir:{tmp_path}") == "bilinear"
     (tmp_path / "parity.json").write_text('{"readout": "sharpened"}')
-    with pytest.raises(ValueError, match=r"'sharpened', known are none, bilinear; judge it with"):
+    with pytest.raises(ValueError, match=r"'sharpened', known are none, bilinear, pyramid; judge it with"):
         declared_readout(tmp_path)
 
 

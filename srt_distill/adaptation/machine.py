@@ -14,12 +14,10 @@ import torch
 from jaxtyping import Real
 from torch import Tensor
 
-from srt_distill.backbone.layers import parse_layer
 from srt_distill.comparison import choose_device
 from srt_distill.latency import synchronize
 from srt_distill.training.distillation import SRTDistillation
 from srt_distill.training.held_out_scores import crop_margin
-from srt_distill.training.losses import feature_distance, relation_distance
 
 NUM_TIMED = 3
 """Steps timed after one that warms up; the median counts."""
@@ -118,12 +116,7 @@ def time_step(module: SRTDistillation, batch: Real[Tensor, "B K H W"], machine: 
                 with torch.no_grad():
                     targets = module.target(crops, images, module.frozen.srt, (0, number))
                 maps = module.student_features(crop_margin(images, module.reading.srt.margin))
-                loss = torch.zeros((), device=machine.device)
-                for spec, ours, theirs in zip(module.reading.layers, maps, targets, strict=True):
-                    loss = loss + feature_distance(ours, theirs, module.loss)
-                    related = module.relations
-                    if related.weight and parse_layer(spec).facet != "prefix":
-                        loss = loss + relation_distance(ours, theirs, related.temperature, related.window_radius)
+                loss, _ = module.objective(maps, targets)
             loss.backward()
             synchronize(machine.device)
             durations.append(time.perf_counter() - begun)

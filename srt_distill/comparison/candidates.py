@@ -38,6 +38,7 @@ from srt_distill.ensemble.positional_projection import PositionalProjection
 from srt_distill.ensemble.scales import average_views, check_scales
 from srt_distill.ensemble.shifts import check_radius, subset_shifts
 from srt_distill.extractor import Extractor
+from srt_distill.runs import ThroughReadout
 from srt_distill.tasks import Candidate
 from srt_distill.tasks.candidate import ReadFeatures
 
@@ -51,6 +52,7 @@ Baseline = Literal[
     "output_ensemble",
     "bilinear",
     "bicubic",
+    "pyramid",
     "positional_projection",
     "whole_patch_mean",
 ]
@@ -59,6 +61,7 @@ overlapping_tokens: one pass with a smaller patch stride, on the finer grid that
 overlapping_tokens_pooled: the same averaged back onto the usual grid.
 output_ensemble: SRT's views, but the outputs made of them are averaged instead of features ("OE").
 bilinear, bicubic: one pass, interpolated to pixels and pooled back (Table 8).
+pyramid: one pass, each token beside the mean of its neighbourhood, twice the channels: the readout of students.
 positional_projection: one pass, less the directions that a black image's features span (INSID3).
 whole_patch_mean: mean over shifts by a whole patch each way and flips, which see nothing inside a token (PH-Reg).
 """
@@ -130,6 +133,9 @@ def baseline_over(model: Model, baseline: Baseline, srt: SRTOptions, token_strid
     patch = model.info.patch_size
     if baseline in ("bilinear", "bicubic"):
         return model.candidate(f"{baseline} features", lambda e: InterpolatedFeatures(e, baseline), baseline=baseline)
+    if baseline == "pyramid":
+        pyramid: ReadFeatures = lambda layers, norm: ThroughReadout(model.read(layers, norm), tuple(layers), baseline)  # noqa: E731
+        return model.reading("pyramid of features", pyramid, baseline=baseline)
     if baseline in ("overlapping_tokens", "overlapping_tokens_pooled"):
         stride = token_stride or patch // 2
         finer = replace(model, module=overlap_tokens(model.module, stride))

@@ -5,7 +5,7 @@ Shape legend: B images, C channels, H W pixels, h w tokens.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,8 +72,8 @@ def embed(
         backbone: A model of timm, an export, a run; or its name.
         images: A folder of images, videos or shards; a text file with a path per line; a data set; or several of these.
         output: File that ends in .safetensors or .parquet; an older one is replaced.
-        pooling: `dense` for maps (--dense on the command line); `mean` over tokens (--pooled), or `class` token, for
-            one vector per image.
+        pooling: `dense` for maps (--dense on the command line), of a student through the readout that it declares;
+            `mean` over tokens (--pooled), or `class` token, for one vector per image.
         features: Which layer.
         srt: What SRT averages; by default the single pass.
         execution: How the model is run.
@@ -101,6 +101,7 @@ def embed(
             raise ValueError(f"{name} {value} is not above 0; give 1 or more")
     require_writable(output.parent)
     model = load_model(backbone, features, execution)
+    model = model if pooling == "dense" else replace(model, readout="none")  # a readout is of maps
     tiling = _tiling(tile, overlap, pooling, model)
     candidate = under_srt(backbone.name, model, srt)
     given = [str(word) for word in ([images] if isinstance(images, str | Path) else images)]

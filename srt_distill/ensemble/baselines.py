@@ -139,6 +139,33 @@ def interpolate_and_pool(num_tokens: int, patch: int, mode: Interpolation) -> Fl
 
 
 @dataclass(frozen=True)
+class PyramidFeatures:
+    """Each token beside the mean of its neighbourhood: two levels of a pyramid on one grid, twice the channels.
+
+    The neighbourhood is the 3 x 3 tokens round it, weighed (1, 2, 1) / 4 an axis, edge tokens repeated, and its mean is
+    brought to the token's own length. So the cosine of two such tokens is the mean of that of the tokens, which tells
+    places apart, and that of their surroundings, which noise in single tokens hardly moves.
+
+    Attributes:
+        extract: The extractor whose features are read.
+    """
+
+    extract: Extractor
+
+    def __call__(self, images: Float[Tensor, "B K H W"]) -> tuple[Tensor, ...]:
+        """Return maps (B, 2C, h, w) of one pass: the features, then those of their surroundings."""
+        return tuple(torch.cat((maps, surroundings(maps)), dim=1) for maps in self.extract(images))
+
+
+def surroundings(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    """Average each token with those round it, by the weights (1, 2, 1) / 4 along each axis, at the token's length."""
+    padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    rows = (padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]) / 4
+    mean = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
+    return F.normalize(mean, dim=1) * maps.norm(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
 class PooledFeatures:
     """Features on a finer grid, averaged onto cells of a given side, so that an evaluator meets the usual grid.
 

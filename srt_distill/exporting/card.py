@@ -251,9 +251,16 @@ def describe_readout(readout: str) -> str:
     """Make a list item on how the maps must be read, where that is not as they are."""
     if readout == "none":
         return ""
+    how, function = {
+        "bilinear": ("bilinear smoothing of its maps", "InterpolatedFeatures"),
+        "pyramid": (
+            "a pyramid, each token beside the mean of its neighbourhood, twice the channels",
+            "PyramidFeatures",
+        ),
+    }[readout]
     return (
-        f"\n- Readout: this student was trained and measured through {readout} smoothing of its maps, which costs no "
-        "further pass (`srt_distill.ensemble.baselines.InterpolatedFeatures`); read them so to get what was measured"
+        f"\n- Readout: this student was measured through {how}, which costs no further pass "
+        f"(`srt_distill.ensemble.baselines.{function}`); read its maps so to get what was measured"
     )
 
 

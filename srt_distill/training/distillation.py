@@ -26,7 +26,6 @@ from srt_distill.backbone import (
     require_same_weights,
 )
 from srt_distill.backbone.execution import compile_blocks
-from srt_distill.backbone.layers import parse_layer
 from srt_distill.backbone.options import BackboneOptions, KernelOptions
 from srt_distill.ensemble.shifts import check_radius
 from srt_distill.extractor import Extractor, strides
@@ -35,7 +34,8 @@ from srt_distill.runs import Readout, is_score, open_backbone
 from srt_distill.training import checkpoint_contents as contents
 from srt_distill.training.feature_metrics import weight_drift
 from srt_distill.training.held_out_scores import FrozenTeacher, HeldOutScores, crop_margin
-from srt_distill.training.losses import Loss, feature_distance, relation_distance, weigh_layers, weight_penalty
+from srt_distill.training.losses import Loss, weigh_layers, weight_penalty
+from srt_distill.training.objective import Objective
 from srt_distill.training.optimization import (
     OptimizerFactory,
     SchedulerFactory,
@@ -125,10 +125,11 @@ class SRTDistillation(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters({name: plain(value) for name, value in locals().items() if name not in UNSAVED})
         target.check(loss, relations=relations.weight != 0)
-        self.backbone, self.origin, self.target, self.loss, self.relations = backbone, origin, target, loss, relations
+        self.backbone, self.origin, self.target = backbone, origin, target
         through = readout, readout_strength
         self.reading = FeatureReading(tuple(layers), norm, unit_tokens, *through, srt, execution.attention)
-        self.layer_weights = weigh_layers(layers, layer_weights)
+        weights = weigh_layers(layers, layer_weights)
+        self.objective = Objective(tuple(layers), weights, loss, relations)
         self.trainable, self.penalty, self.execution, self.seed = trainable, penalty, execution, seed
         self._make_optimizer, self.layer_decay = optimizer, layer_decay
         self._make_scheduler, self.lr_interval = lr_scheduler, lr_interval
@@ -181,23 +182,12 @@ class SRTDistillation(pl.LightningModule):
         with torch.no_grad():
             targets = self.target(batch, images, self.frozen.srt, (self.seed, draw_number(self.trainer, batch_idx)))
         maps = self.student_features(crop_margin(images, self.reading.srt.margin))
-        loss = self._distance(maps, targets)
+        loss, parts = self.objective(maps, targets)
+        self.log_dict({f"train/{name}": part for name, part in parts.items()})
         if self.penalty.weight:
             loss = loss + self.penalty.weight * self._penalise()
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
-
-    def _distance(self, maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        total = torch.zeros((), device=self.device)
-        for spec, weight, ours, theirs in zip(self.reading.layers, self.layer_weights, maps, targets, strict=True):
-            distance = feature_distance(ours, theirs, self.loss)
-            self.log(f"train/loss_layer_{spec}", distance.detach())
-            if self.relations.weight and parse_layer(spec).facet != "prefix":
-                relations = relation_distance(ours, theirs, self.relations.temperature, self.relations.window_radius)
-                self.log(f"train/relations_layer_{spec}", relations.detach())
-                distance = distance + self.relations.weight * relations
-            total = total + weight * distance
-        return total
 
     def _penalise(self) -> Tensor:
         penalty = weight_penalty(self._paired_weights(), self.penalty.kind)

@@ -26,7 +26,7 @@ class FeatureReading:
         layers: Layer specs.
         norm: Apply the final norm.
         unit_tokens: Bring every token to length 1.
-        readout: How maps are read where they are judged.
+        readout: How maps are read where they are judged; the loss sees them smoothed if through any.
         readout_strength: How much of its smoothing there is where maps are compared.
         srt: What the teacher averages.
         attention: Kernel that computes attention.
@@ -78,4 +78,4 @@ class FeatureReading:
     def _through_readout(self, extract: Extractor) -> Extractor:
         if self.readout == "none":
             return extract
-        return ThroughReadout(extract, self.layers, self.readout, self.readout_strength)
+        return ThroughReadout(extract, self.layers, "bilinear", self.readout_strength)

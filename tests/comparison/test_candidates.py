@@ -230,18 +230,19 @@ def test_a_compiled_backbone_scores_as_the_plain_one(tiny_folder, tiny_davis, tm
     assert compiled["scores"]["J&F-Mean"] == pytest.approx(plain["scores"]["J&F-Mean"], abs=0.01)
 
 
-def test_a_student_is_read_as_its_export_declares(tiny_folder, tmp_path):
+@pytest.mark.parametrize(("readout", "row"), [("bilinear", "bilinear features"), ("pyramid", "pyramid of features")])
+def test_a_student_is_read_as_its_export_declares(readout, row, tiny_folder, tmp_path):
     declaring = tmp_path / "student"
     shutil.copytree(tiny_folder, declaring)
-    (declaring / "parity.json").write_text(json.dumps({"readout": "bilinear"}))
+    (declaring / "parity.json").write_text(json.dumps({"readout": readout}))
     teacher, student = BackboneOptions(f"local-dir:{tiny_folder}"), BackboneOptions(str(declaring))
-    lineup = open_candidates(teacher, {"student": student}, srt=SRTOptions(1), baselines=["bilinear"])
+    lineup = open_candidates(teacher, {"student": student}, srt=SRTOptions(1), baselines=[readout])
     rows = {candidate.name: candidate for candidate in lineup.candidates}
-    assert list(rows) == ["teacher", "SRT d=1", "bilinear features", "student"]  # not smoothed twice
+    assert list(rows) == ["teacher", "SRT d=1", row, "student"]  # not smoothed twice
     images = torch.randint(0, 256, (1, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    smoothed, student = rows["bilinear features"], rows["student"]
+    smoothed, student = rows[row], rows["student"]
     torch.testing.assert_close(student.maps(images), smoothed.maps(images))
-    assert student.fingerprint["readout"] == "bilinear" and "readout" not in rows["teacher"].fingerprint
+    assert student.fingerprint["readout"] == readout and "readout" not in rows["teacher"].fingerprint
     tokens, prefix = student.maps_at(images, (-1, "-1:prefix"))
     torch.testing.assert_close(tokens, smoothed.maps(images)[-1])
     torch.testing.assert_close(prefix, rows["teacher"].maps_at(images, ("-1:prefix",))[0])

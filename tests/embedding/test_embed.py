@@ -1,6 +1,7 @@
 """Features in a file: equal to those read one by one, named, resumed, in both formats."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,6 +110,33 @@ def test_class_tokens_and_srt(tiny_folder, photographs, tmp_path):
         vectors[name] = load_file(tmp_path / f"{name}.safetensors")["features"]
     assert {value.shape for value in vectors.values()} == {(10, 24)}
     assert not np.allclose(vectors["class"], vectors["mean"]) and not np.allclose(vectors["srt"], vectors["mean"])
+
+
+@pytest.mark.filterwarnings("ignore:cannot read image")
+def test_a_readout_is_of_maps_alone(tiny_folder, pictures, tmp_path):
+    student = tmp_path / "student"
+    shutil.copytree(tiny_folder, student)
+    (student / "parity.json").write_text(json.dumps({"readout": "pyramid"}))
+    for pooling in ("dense", "mean", "class"):
+        ours, plain = (
+            load_file(
+                embed(
+                    str(folder),
+                    pictures,
+                    tmp_path / f"{folder.name}.safetensors",
+                    pooling=pooling,
+                    short_side=32,
+                    progress=False,
+                ).output
+            )
+            for folder in (student, tiny_folder)
+        )
+        for name, features in plain.items():
+            if pooling == "dense":
+                assert len(ours[name]) == 2 * len(features)
+                np.testing.assert_allclose(ours[name][: len(features)], features, atol=1e-5)
+            else:
+                np.testing.assert_allclose(ours[name], features, atol=1e-5)
 
 
 def test_other_endings_are_refused_before_any_work(tiny_folder, photographs, tmp_path):

@@ -13,6 +13,7 @@ from srt_distill.ensemble.baselines import (
     InterpolatedFeatures,
     NaiveEnsemble,
     PooledFeatures,
+    PyramidFeatures,
     ShiftedViews,
     interpolate_and_pool,
     jitter_colors,
@@ -127,3 +128,21 @@ def test_settings_out_of_range_are_refused():
         NaiveEnsemble(extract, COLOURS, num_views=0)
     with pytest.raises(ValueError, match="strength 3.0 is outside"):
         NaiveEnsemble(extract, COLOURS, strength=3.0)
+
+
+def test_a_pyramid_sets_each_token_beside_its_neighbourhood():
+    features = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    (ours,) = PyramidFeatures(lambda _: (features,))(torch.zeros(1, 3, 64, 80))
+    close((ours[:, :3],), (features,))
+    for row in range(4):
+        for column in range(5):
+            mean = sum(
+                (2 - abs(dy))
+                * (2 - abs(dx))
+                / 16
+                * features[0, :, min(max(row + dy, 0), 3), min(max(column + dx, 0), 4)]
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+            )
+            length = features[0, :, row, column].norm()
+            close((ours[0, 3:, row, column],), (mean / mean.norm() * length,))

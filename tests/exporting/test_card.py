@@ -137,6 +137,8 @@ def test_sizes_smoothing_and_readout_are_said(tmp_path):
     assert "224x224 pixels only" in text
     assert "features smoothed by bilinear" in text
     assert "through bilinear smoothing" in text
+    _, text = written(replace(CARD, readout="pyramid"), tmp_path)
+    assert "each token beside the mean of its neighbourhood" in text and "PyramidFeatures" in text
 
 
 @pytest.mark.parametrize(
