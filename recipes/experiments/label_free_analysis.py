@@ -250,7 +250,7 @@ def draw(study: Study, chosen: Finding, singles: Sequence[Finding]) -> Figure:
     left.axhline(0, color="#010203", linewidth=0.7)
     left.set_xlabel(f"rank by {chosen.choice.name}")
     left.set_ylabel("mean gain over the teacher")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for place, finding in enumerate((chosen, *singles)):
         value, low, high = finding.tests["videos"]
         colour = "#2f86eb" if finding is chosen else "#868e99"

@@ -67,7 +67,7 @@ def visualize(
     columns = {SINGLE: Column(single, own), srt.name: Column(ensemble, own)}
     shifted = StochasticResonance(single, srt.radius, srt.border, srt.views_per_batch, subset=srt.subset)
     if student is not None:
-        adapted = load_model(BackboneOptions(student), features, execution)
+        adapted = replace(load_model(BackboneOptions(student), features, execution), readout="none")  # as the others
         columns[STUDENT] = Column(adapted.read(layers, norm), backbone_normalization(adapted.module))
     written = draw(
         columns,

@@ -15,6 +15,7 @@ from srt_distill.comparison import compare, evaluate
 from srt_distill.comparison.report.charts import curve_chart, gain_chart, item_chart
 from srt_distill.comparison.report.sheets import choose_items, shown_candidate
 from srt_distill.ensemble import StochasticResonance
+from srt_distill.ensemble.baselines import PyramidFeatures
 from srt_distill.images import Normalization
 from srt_distill.tasks import Candidate, Davis
 from tests.comparison.toy import Brightness
@@ -157,6 +158,16 @@ def test_page_has_every_picture_and_chart(finished):
     assert picture.size == (8, 6), "one pixel per token"
     noise = [alt for alt in alternatives if alt.startswith("distance of")]
     assert noise == ["distance of teacher <1> to SRT & co"] * 4, "other widths have no distance"
+
+
+def test_a_pyramid_is_drawn_by_its_own_tokens(tasks, tmp_path):
+    teacher, srt, _ = candidates()
+    read = Candidate("student", PyramidFeatures(Colours()), FIFTH, 1, 10, {"weights": "b", "readout": "pyramid"})
+    compare([teacher, srt, read], tasks[1:], tmp_path, **OPTIONS)
+    page = Page((tmp_path / "report.html").read_text())
+    pictures = {attrs["alt"]: attrs["src"] for tag, attrs in page.tags if tag == "img"}
+    ours = {alt: src for alt, src in pictures.items() if alt and "distance of student" in alt}
+    assert ours and all(src == pictures[alt.replace("student", "teacher <1>")] for alt, src in ours.items())
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
 

@@ -124,7 +124,7 @@ def _draw(
     ensemble: str | None, task: Task, item: Item, candidates: Sequence[Candidate], sheet: Sheet, gain: float
 ) -> ItemPictures:
     views = {candidate.name: task.view(candidate, item) for candidate in candidates}
-    maps = {c.name: c.maps(views[c.name])[-1].float().cpu() for c in candidates}
+    maps = {c.name: _own_tokens(c, c.maps(views[c.name])[-1].float().cpu()) for c in candidates}
     noise: dict[str, Tensor] = {}
     if ensemble is not None:
         signal = maps[ensemble]
@@ -140,6 +140,12 @@ def _draw(
         features=_color_features(maps),
         noise={name: heat_map(distance, high) for name, distance in noise.items()},
     )
+
+
+def _own_tokens(candidate: Candidate, maps: Tensor) -> Tensor:
+    """Leave of a pyramid (1, 2C, h, w) the tokens without their surroundings, so that it is drawn beside plain maps."""
+    pyramid = "pyramid" in (candidate.fingerprint.get("readout"), candidate.fingerprint.get("baseline"))
+    return maps[:, : maps.shape[1] // 2] if pyramid else maps
 
 
 def _color_features(maps: Mapping[str, Tensor]) -> dict[str, Picture]:
