@@ -73,8 +73,9 @@ class SRTDistillation(pl.LightningModule):
         unit_tokens: Bring every token to length 1 before averaging and comparing, as label propagation does.
         srt: What the frozen teacher averages.
         target: Where its average comes from: AllShifts, SampledShifts or CachedShifts.
-        readout: How the student's maps are read where they are judged, and therefore in the loss.
-        readout_strength: How much of its smoothing the loss sees, 0 to 1. Half of `bilinear` is SRT's own at radius 3
+        readout: How the student's maps are read where they are judged; through any but `none` the loss sees them
+            smoothed bilinearly. See `srt_distill.runs.Readout`.
+        readout_strength: How much of that smoothing the loss sees, 0 to 1. Half of it is SRT's own at radius 3
             and patch 16: a student that is seen through it need not learn to smooth.
         loss: Distance to the target; see `srt_distill.training.losses.Loss`.
         relations: How much it counts beside it that tokens stand to one another as the target's do.
