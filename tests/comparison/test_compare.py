@@ -158,6 +158,8 @@ def test_page_has_every_picture_and_chart(finished):
     assert picture.size == (8, 6), "one pixel per token"
     noise = [alt for alt in alternatives if alt.startswith("distance of")]
     assert noise == ["distance of teacher <1> to SRT & co"] * 4, "other widths have no distance"
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
 
 
 def test_a_pyramid_is_drawn_by_its_own_tokens(tasks, tmp_path):
@@ -168,8 +170,6 @@ def test_a_pyramid_is_drawn_by_its_own_tokens(tasks, tmp_path):
     pictures = {attrs["alt"]: attrs["src"] for tag, attrs in page.tags if tag == "img"}
     ours = {alt: src for alt, src in pictures.items() if alt and "distance of student" in alt}
     assert ours and all(src == pictures[alt.replace("student", "teacher <1>")] for alt, src in ours.items())
-    ids = page.attributes("id")
-    assert len(ids) == len(set(ids))
 
 
 def test_killed_half_way_finished_items_are_not_judged_again(tasks, finished, tmp_path):
