@@ -15,6 +15,7 @@ def export(
     checkpoint: Path,
     output: Path,
     formats: list[Format] | None = None,
+    alpha: float = 1.0,
     push_to_hub: str | None = None,
     private: bool = False,
 ) -> None:
@@ -32,10 +33,13 @@ def export(
             with AutoModel, and so does its subfolder transformers/, natively, for ViT, DeiT, DINO and DINOv2. onnx:
             model.onnx, any number of images of any size. torch_export: model.pt2, the same for torch alone. release:
             release.pth, in the layout of DINO's, MAE's, DeiT's or DINOv2's own code.
+        alpha: How far the weights go from the teacher's (0) to the student's (1), as in WiSE-FT. Halfway, a classifier
+            that came with the weights keeps more of its answers, and features less of the gain.
         push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
         private: Make that repository private.
     """
-    done = export_student(checkpoint, output, formats or (), push_to_hub=push_to_hub, private=private, progress=True)
+    wanted, hub = formats or (), {"push_to_hub": push_to_hub, "private": private}
+    done = export_student(checkpoint, output, wanted, alpha=alpha, **hub, progress=True)
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
         for size, difference in proof.differences.items():

@@ -38,6 +38,7 @@ class Card:
         num_shifts: Of the target.
         interpolation: How tokens filled their pixels in the target.
         readout: How the student's maps were read in the loss and in what was measured.
+        alpha: How far the weights go from the teacher's (0) to those that were trained (1).
         settings: All settings of the run.
         scores: What was measured while training, by name.
         parity: Cost of student and teacher.
@@ -57,6 +58,7 @@ class Card:
     num_shifts: int
     interpolation: str
     readout: str
+    alpha: float
     settings: Mapping[str, Any]
     scores: Mapping[str, float]
     parity: Parity
@@ -82,7 +84,7 @@ The same architecture, keys and cost as its teacher, with dense features adapted
 trained to give what the frozen teacher gives on average over {card.num_shifts} sub-patch
 shifts{smoothed} (Stochastic Resonance Transformer, Lao et al., ICML 2024, Eq. 6). No labels were used.
 
-{describe_outcome(card.scores, card.layers)}
+{describe_outcome(card.scores, card.layers) if card.alpha == 1 else describe_interpolation(card.alpha)}
 
 ```python
 import timm
@@ -99,7 +101,7 @@ model = timm.create_model("local-dir:{card.name}", pretrained=True)
 
 | score | value |
 |---|---|
-{scores or "| nothing was measured | |"}
+{scores or "| none | |"}
 
 `{GAP}` is measured on held-out unlabeled images, over dense layers: 0 = the teacher's single pass, 1 = its SRT in one
 pass; `{GAP}_origin` is the same for the first round's teacher, where there were several rounds. `val/weight_drift`
@@ -214,6 +216,14 @@ def describe_outcome(scores: Mapping[str, float], layers: Sequence[int | str]) -
         worse = ", further from the target than the teacher" if value < 0 else ""
         lines.append(f"Layer {layer} (class and register tokens): gap closed {value:.3f}{worse}.")
     return "\n\n".join(lines)
+
+
+def describe_interpolation(alpha: float) -> str:
+    """Say that weights lie between the teacher's and the student's, and that no score was measured there."""
+    return (
+        f"**Its weights lie {alpha:g} of the way from the teacher's to those that were trained (WiSE-FT, Wortsman et "
+        "al., CVPR 2022). Scores were measured of the latter while they were trained, and are not stated here.**"
+    )
 
 
 def describe_teachers(teacher: Source, teacher_hash: str, origin: Source | None) -> str:

@@ -16,6 +16,7 @@ from srt_distill.backbone import describe_backbone, hash_weights, require_finite
 from srt_distill.ensemble.shifts import subset_shifts
 from srt_distill.exporting.card import Card, write_card
 from srt_distill.exporting.hub import push_folder, require_hub
+from srt_distill.exporting.interpolation import interpolate_weights
 from srt_distill.exporting.native_transformers import NATIVE_FOLDER, write_native
 from srt_distill.exporting.onnx_file import ONNX_FILE, ONNX_MODULES, write_onnx
 from srt_distill.exporting.parity import Parity, measure_parity
@@ -51,6 +52,7 @@ class Export:
         student_hash: Fingerprint of the exported weights.
         teacher_hash: Fingerprint of the weights it started from.
         readout: How its maps are read where they are judged.
+        alpha: How far the weights go from the teacher's (0) to those that were trained (1).
         parity: Cost of student and teacher.
         proofs: One per format.
         address: Of the repository that it was pushed to, if any.
@@ -61,6 +63,7 @@ class Export:
     student_hash: str
     teacher_hash: str
     readout: Readout
+    alpha: float
     parity: Parity
     proofs: tuple[Proof, ...]
     address: str | None = None
@@ -71,6 +74,7 @@ def export_student(
     output: str | Path,
     formats: Sequence[Format] = (),
     *,
+    alpha: float = 1.0,
     push_to_hub: str | None = None,
     private: bool = False,
     budget: float = 10.0,
@@ -85,6 +89,8 @@ def export_student(
         checkpoint: A run folder that `fit` wrote, one of its .ckpt files, or what `load_run` gave.
         output: The folder to write: absent, empty, or an older export that holds nothing else.
         formats: What is wanted besides the timm folder, which is always written.
+        alpha: How far the weights go from the teacher's (0) to the student's (1); see
+            `srt_distill.exporting.interpolation`. What is exported, proven and described is then what lies there.
         push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
         private: Make that repository private.
         budget: Seconds for the comparison of latencies.
@@ -98,7 +104,8 @@ def export_student(
         FileExistsError: If the output holds anything but an older export, or has to do with the run's own folder.
         ImportError: If a library that a format needs is missing.
         PermissionError: If the output cannot be written to, or the hub refuses.
-        ValueError: If the student has no release layout or its weights are no numbers.
+        ValueError: If alpha is not above 0 and at most 1, the student has no release layout, or its weights are no
+            numbers.
         RuntimeError: If a format differs from the student or cannot hold it, or the student is not of the teacher's
             architecture.
     """
@@ -107,7 +114,7 @@ def export_student(
         require_extra(format_, NEEDS.get(format_, ()))
     if push_to_hub is not None:
         require_hub(push_to_hub)
-    run = checkpoint if isinstance(checkpoint, Run) else load_run(checkpoint)
+    run = interpolate_weights(checkpoint if isinstance(checkpoint, Run) else load_run(checkpoint), alpha)
     require_apart(output, run_folder(run.path), "the run")
     require_replaceable(output, EXPORT_FOLDER)
     require_finite(run.student.state_dict(), f"the student of {run.path}")
@@ -125,6 +132,7 @@ def export_student(
             student_hash=hash_weights(run.student),
             teacher_hash=hash_weights(run.teacher),
             readout=run.settings["readout"],
+            alpha=alpha,
             parity=measure_parity(run.student, run.teacher, next(iter(expected.images.values())), budget=budget),
             proofs=tuple(proofs),
         )
@@ -162,6 +170,7 @@ def make_card(run: Run, export: Export) -> Card:
         num_shifts=len(subset_shifts(srt["radius"], srt["subset"])),
         interpolation=srt["interpolation"],
         readout=export.readout,
+        alpha=export.alpha,
         settings={"model": run.settings, "data": run.data_settings, "steps": run.step},
         scores=run.scores,
         parity=export.parity,

@@ -31,6 +31,7 @@ CARD = Card(
     num_shifts=49,
     interpolation="nearest",
     readout="none",
+    alpha=1.0,
     settings={"model": {"srt": {"radius": 3}}},
     scores={
         "val/gap_closed": 0.5,
