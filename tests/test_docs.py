@@ -63,6 +63,7 @@ NEEDED = {
     "cache": "--config demo --data.views 1 --output o",
     "embed": "--backbone b --images i --output o.parquet",
     "evaluate": "--backbone b --output o",
+    "export": "--checkpoint c --output o",
     "fit": "--model.backbone b --data.source ImageFolder --data.source.root r",
 }
 
