@@ -38,8 +38,10 @@ def export(
         push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
         private: Make that repository private.
     """
-    wanted, hub = formats or (), {"push_to_hub": push_to_hub, "private": private}
-    done = export_student(checkpoint, output, wanted, alpha=alpha, **hub, progress=True)
+    wanted = formats or ()
+    done = export_student(
+        checkpoint, output, wanted, alpha=alpha, push_to_hub=push_to_hub, private=private, progress=True
+    )
     print(f"Exported {done.architecture} to {done.folder}")
     for proof in done.proofs:
         for size, difference in proof.differences.items():

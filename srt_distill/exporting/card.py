@@ -84,7 +84,7 @@ The same architecture, keys and cost as its teacher, with dense features adapted
 trained to give what the frozen teacher gives on average over {card.num_shifts} sub-patch
 shifts{smoothed} (Stochastic Resonance Transformer, Lao et al., ICML 2024, Eq. 6). No labels were used.
 
-{describe_outcome(card.scores, card.layers) if card.alpha == 1 else describe_interpolation(card.alpha)}
+{describe_outcome(card.scores, card.layers) if card.alpha == 1 else describe_alpha(card.alpha)}
 
 ```python
 import timm
@@ -218,7 +218,7 @@ def describe_outcome(scores: Mapping[str, float], layers: Sequence[int | str]) -
     return "\n\n".join(lines)
 
 
-def describe_interpolation(alpha: float) -> str:
+def describe_alpha(alpha: float) -> str:
     """Say that weights lie between the teacher's and the student's, and that no score was measured there."""
     return (
         f"**Its weights lie {alpha:g} of the way from the teacher's to those that were trained (WiSE-FT, Wortsman et "

@@ -16,7 +16,6 @@ from srt_distill.backbone import describe_backbone, hash_weights, require_finite
 from srt_distill.ensemble.shifts import subset_shifts
 from srt_distill.exporting.card import Card, write_card
 from srt_distill.exporting.hub import push_folder, require_hub
-from srt_distill.exporting.interpolation import interpolate_weights
 from srt_distill.exporting.native_transformers import NATIVE_FOLDER, write_native
 from srt_distill.exporting.onnx_file import ONNX_FILE, ONNX_MODULES, write_onnx
 from srt_distill.exporting.parity import Parity, measure_parity
@@ -27,6 +26,7 @@ from srt_distill.exporting.torch_program import TORCH_FILE, write_torch_program
 from srt_distill.exporting.tracing import trace_backbone
 from srt_distill.exporting.transformers_wrapper import TRANSFORMERS_MODULES, prove_transformers
 from srt_distill.exporting.verification import Expectation, Proof, expect_features, require_extra
+from srt_distill.exporting.weight_interpolation import interpolate_weights
 from srt_distill.files import Holding, replaced_folder, require_apart, require_replaceable
 from srt_distill.runs import PARITY_FILE, Readout, Run, load_run, run_folder
 
@@ -90,7 +90,7 @@ def export_student(
         output: The folder to write: absent, empty, or an older export that holds nothing else.
         formats: What is wanted besides the timm folder, which is always written.
         alpha: How far the weights go from the teacher's (0) to the student's (1); see
-            `srt_distill.exporting.interpolation`. What is exported, proven and described is then what lies there.
+            `srt_distill.exporting.weight_interpolation`. What is exported, proven and described then lies there.
         push_to_hub: Repository on the Hugging Face hub, owner/name, that gets the folder once everything is proven.
         private: Make that repository private.
         budget: Seconds for the comparison of latencies.
