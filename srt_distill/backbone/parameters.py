@@ -4,6 +4,8 @@ Shape legend: H W pixels of an image that is looked at for its gradients only.
 """
 
 import hashlib
+import statistics
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,6 +17,9 @@ from srt_distill.backbone.adapters import add_adapters, head_prefixes
 from srt_distill.backbone.features import FeatureExtractor, describe_backbone
 
 TrainablePart = Literal["all", "last_n", "norm", "bias", "lora"]
+
+USUAL_SIZE = 0.05
+"""Root mean square of a weight matrix that an optimiser's rate is for: DeiT-Tiny's, which recipes were tried on."""
 
 
 def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> list[str]:
@@ -94,29 +99,53 @@ def choose_trained(
         parameter.requires_grad_(gradient is not None)
 
 
-def group_by_depth(model: nn.Module, decay: float | None) -> list[dict[str, Any]]:
-    """Trained parameters for an optimiser, in groups of one depth with the factor on their learning rate.
+def measure_weights(model: nn.Module) -> dict[str, float]:
+    """Root mean square of every weight matrix, by name: of all parameters of two or more dimensions."""
+    return {
+        name: p.detach().float().square().mean().sqrt().item() for name, p in model.named_parameters() if p.ndim > 1
+    }
+
+
+def group_by_rate(model: nn.Module, decay: float | None, sizes: Mapping[str, float] | None) -> list[dict[str, Any]]:
+    """Trained parameters for an optimiser, in groups of one factor on the learning rate.
+
+    With sizes, a matrix has a rate in proportion to its own, at most the optimiser's; what has no size of its own
+    (biases, scales, adapters, matrices of zeros) is scaled as the mean of all. A step of Adam moves a weight by about
+    the rate, however small the weight: what nudges one model carries another away. Relative steps are those of LARS
+    (You et al., 2017) and Adafactor (Shazeer and Stern, 2018).
 
     Args:
         model: A backbone.
         decay: Factor from each layer to the one before it (BEiT; Bao et al., ICLR 2022); the last trained layer has 1.
-            None puts all in one group.
+            None for 1 everywhere.
+        sizes: Of the matrices of w0, by name; see `measure_weights`. None for 1 everywhere.
 
     Returns:
-        Groups with `params`, and `lr_scale` where there is a decay.
+        Groups with `params` and `lr_scale`.
 
     Raises:
         ValueError: If the decay is not above 0 and at most 1.
     """
-    if decay is None:
-        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    scales = dict.fromkeys(map(id, trained.values()), 1.0)
+    if decay is not None:
+        scales = _scale_by_depth(model, decay)
+    if sizes is not None:
+        usual = statistics.fmean(sizes.values())
+        for name, parameter in trained.items():
+            scales[id(parameter)] *= min(1.0, (sizes.get(name) or usual) / USUAL_SIZE)
+    by_scale: dict[float, list[nn.Parameter]] = {}
+    for parameter in trained.values():
+        by_scale.setdefault(scales[id(parameter)], []).append(parameter)
+    return [{"params": params, "lr_scale": scale} for scale, params in by_scale.items()]
+
+
+def _scale_by_depth(model: nn.Module, decay: float) -> dict[int, float]:
     if not 0 < decay <= 1:
         raise ValueError(f"layer_decay {decay} must be above 0 and at most 1, such as 0.75; use null for one rate")
-    by_scale: dict[float, list[nn.Parameter]] = {}
-    for group in param_groups_layer_decay(model, layer_decay=decay):
-        by_scale.setdefault(group["lr_scale"], []).extend(group["params"])
-    top = max(by_scale)
-    return [{"params": params, "lr_scale": scale / top} for scale, params in by_scale.items()]
+    groups = param_groups_layer_decay(model, layer_decay=decay)
+    top = max(group["lr_scale"] for group in groups)
+    return {id(parameter): group["lr_scale"] / top for group in groups for parameter in group["params"]}
 
 
 def hash_weights(model: nn.Module) -> str:

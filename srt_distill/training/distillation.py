@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Real
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from srt_distill.backbone import (
     backbone_config,
@@ -20,8 +21,9 @@ from srt_distill.backbone import (
     blank_image,
     choose_trained,
     describe_backbone,
-    group_by_depth,
+    group_by_rate,
     hash_weights,
+    measure_weights,
     paired_weights,
     require_same_weights,
 )
@@ -83,6 +85,8 @@ class SRTDistillation(pl.LightningModule):
         penalty: What holds them back.
         execution: What computes the blocks of teacher and student.
         optimizer: Optimizer class with its arguments; trains the chosen weights only.
+        relative_rates: Whether weights that are smaller than DeiT-Tiny's, for which rates were chosen, move slower in
+            proportion, each matrix by its own size; see `srt_distill.backbone.group_by_rate`.
         layer_decay: Factor on the learning rate from each layer to the one before it; null for one rate.
         lr_scheduler: Scheduler class with its arguments; by default one cycle over the run, up to the optimizer's rate.
         lr_interval: Whether the scheduler steps every `step` or every `epoch`.
@@ -118,6 +122,7 @@ class SRTDistillation(pl.LightningModule):
         penalty: PenaltyOptions = PenaltyOptions(),
         execution: KernelOptions = KernelOptions(),
         optimizer: OptimizerFactory = default_optimizer,
+        relative_rates: bool = False,
         layer_decay: float | None = None,
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -132,7 +137,7 @@ class SRTDistillation(pl.LightningModule):
         weights = weigh_layers(layers, layer_weights)
         self.objective = Objective(tuple(layers), weights, loss, relations)
         self.trainable, self.penalty, self.execution, self.seed = trainable, penalty, execution, seed
-        self._make_optimizer, self.layer_decay = optimizer, layer_decay
+        self._make_optimizer, self.relative_rates, self.layer_decay = optimizer, relative_rates, layer_decay
         self._make_scheduler, self.lr_interval = lr_scheduler, lr_interval
         self.held_out = HeldOutScores(layers, relations if relations.weight else None)
         self.frozen_origin: FrozenTeacher | None = None
@@ -161,6 +166,7 @@ class SRTDistillation(pl.LightningModule):
         student, self._loaded = self._load().eval(), ()
         self.student, self.teacher = student, copy.deepcopy(student).requires_grad_(False)
         self.start = (self.teacher if self.origin is None else open_backbone(self.origin),)
+        self._weight_sizes = measure_weights(self.teacher)
         info, extract, blank = describe_backbone(student), self.reading.plain(student), blank_image(student)
         check_radius(self.reading.srt.radius, min(strides(blank, extract(blank))), info.name)
         self.normalization = backbone_normalization(student)
@@ -190,6 +196,10 @@ class SRTDistillation(pl.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the learning rate: the highest, where weights have several."""
+        self.log("train/learning_rate", max(group["lr"] for group in optimizer.param_groups))
+
     def _penalise(self) -> Tensor:
         penalty = weight_penalty(self._paired_weights(), self.penalty.kind)
         self.log("train/penalty", penalty.detach())
@@ -200,7 +210,8 @@ class SRTDistillation(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser over the trainable weights, with its schedule."""
-        optimizer = scale_rates(self._make_optimizer(group_by_depth(self.student, self.layer_decay)))
+        sizes = self._weight_sizes if self.relative_rates else None
+        optimizer = scale_rates(self._make_optimizer(group_by_rate(self.student, self.layer_decay, sizes)))
         if self._make_scheduler is not None:
             scheduler, interval = self._make_scheduler(optimizer), self.lr_interval
         else:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ProgressBar
 
 from srt_distill.training.callbacks import FeaturePanels, Throughput
 from srt_distill.training.progress import RunProgress
@@ -62,8 +62,6 @@ def make_trainer(
         callbacks.append(RunProgress())
     if patience is not None and not dry:
         callbacks.append(EarlyStopping(score, mode="max", patience=patience, check_on_train_epoch_end=False))
-    if settings["logger"] and not dry:
-        callbacks.append(LearningRateMonitor(logging_interval="step"))
     settings["callbacks"] = [*callbacks, FeaturePanels(), Throughput(), checkpoints]
     plugins = settings.get("plugins") or []
     settings["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
-from torch.optim.lr_scheduler import ConstantLR, StepLR
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
 
 from srt_distill.backbone import build_backbone, describe_backbone, hash_weights, load_backbone, save_backbone
@@ -222,23 +222,6 @@ def test_other_views_are_averaged_beside_shifts(d, options, over, make_module, m
     if d:
         trained = make_module(layers=[-1, "-1:prefix"], srt=radius(d, **options))
         make_trainer(max_epochs=1).fit(trained, loader(), loader(4, seed=1))
-
-
-def test_layer_decay_slows_early_layers(make_module, make_trainer):
-    def rates(**settings):
-        module = ready(make_module(lr_scheduler=ConstantLR, **settings))
-        optimizer = module.configure_optimizers()["optimizer"]
-        by_weight = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
-        return {n: by_weight[id(p)] for n, p in module.student.named_parameters() if p.requires_grad}
-
-    plain, decayed = rates(), rates(layer_decay=0.5)
-    assert plain.keys() == decayed.keys() and set(plain.values()) == {3e-3}
-    assert decayed["norm.weight"] == pytest.approx(3e-3)
-    first, second = (decayed[f"blocks.{i}.attn.qkv.weight"] for i in (0, 1))
-    assert second <= 3e-3 and first == pytest.approx(second / 2) and decayed["cls_token"] == pytest.approx(first / 2)
-    assert decayed["blocks.0.norm1.bias"] == first
-    with pytest.raises(ValueError, match=r"layer_decay 1\.5 must be above 0 and at most 1"):
-        rates(layer_decay=1.5)
 
 
 def test_l1_would_be_biased_and_is_refused_with_sampled_shifts(make_module):
