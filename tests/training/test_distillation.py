@@ -25,17 +25,7 @@ from srt_distill.training.losses import feature_distance
 from srt_distill.training.optimization import one_cycle
 from srt_distill.training.settings import PenaltyOptions, TrainableOptions
 from srt_distill.training.targets import SampledShifts
-from tests.training.distilling import distillation, fast_adamw, images, loader, quiet_trainer, radius, ready
-
-
-@pytest.fixture
-def make_module(tiny_folder):
-    return partial(distillation, tiny_folder)
-
-
-@pytest.fixture
-def make_trainer(tmp_path):
-    return partial(quiet_trainer, tmp_path)
+from tests.training.distilling import distillation, fast_adamw, images, loader, radius, ready
 
 
 def test_training_closes_the_gap_and_leaves_the_teacher_alone(make_module, make_trainer, tiny_folder):

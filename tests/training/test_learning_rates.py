@@ -1,7 +1,6 @@
 """Learning rates by depth and by the size of weights: against their formulas, and the same after resuming."""
 
 import statistics
-from functools import partial
 
 import pytest
 import torch
@@ -10,17 +9,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from srt_distill.backbone import hash_weights, measure_weights
 from srt_distill.training.settings import TrainableOptions
-from tests.training.distilling import distillation, loader, quiet_trainer, ready
-
-
-@pytest.fixture
-def make_module(tiny_folder):
-    return partial(distillation, tiny_folder)
-
-
-@pytest.fixture
-def make_trainer(tmp_path):
-    return partial(quiet_trainer, tmp_path)
+from tests.training.distilling import loader, ready
 
 
 @pytest.fixture

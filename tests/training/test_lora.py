@@ -19,17 +19,12 @@ from srt_distill.backbone import (
 from srt_distill.cli import main
 from srt_distill.runs import load_run
 from srt_distill.training.settings import PenaltyOptions, TrainableOptions
-from tests.training.distilling import distillation, images, loader, quiet_trainer
+from tests.training.distilling import distillation, images, loader
 
 
 @pytest.fixture
 def lora(tiny_folder):
     return partial(distillation, tiny_folder, trainable=TrainableOptions("lora", lora_rank=4))
-
-
-@pytest.fixture
-def make_trainer(tmp_path):
-    return partial(quiet_trainer, tmp_path)
 
 
 @pytest.fixture
