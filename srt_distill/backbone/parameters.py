@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from timm.models import group_parameters  # pyright: ignore[reportPrivateImportUsage]
 from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
@@ -18,8 +19,9 @@ from srt_distill.backbone.features import FeatureExtractor, describe_backbone
 
 TrainablePart = Literal["all", "last_n", "norm", "bias", "lora"]
 
-USUAL_SIZE = 0.05
-"""Root mean square of a weight matrix that an optimiser's rate is for: DeiT-Tiny's, which recipes were tried on."""
+USUAL_SIZE = 0.04
+"""Root mean square of a weight matrix that an optimiser's rate is for: that of the smallest in the blocks of DeiT-Tiny,
+on which recipes were tried."""
 
 
 def select_trainable(model: nn.Module, part: TrainablePart, last_n: int = 1) -> list[str]:
@@ -100,19 +102,23 @@ def choose_trained(
 
 
 def measure_weights(model: nn.Module) -> dict[str, float]:
-    """Root mean square of every weight matrix, by name: of all parameters of two or more dimensions."""
-    return {
-        name: p.detach().float().square().mean().sqrt().item() for name, p in model.named_parameters() if p.ndim > 1
-    }
+    """Root mean square of every weight matrix behind the stem, by name: of parameters of two or more dimensions.
+
+    The stem, as timm has it, is what makes tokens of pixels: the patch embedding, position embeddings, the class token.
+    """
+    traits: Any = model  # timm's methods, unknown to nn.Module
+    depths = group_parameters(model, traits.group_matcher(), reverse=True) if hasattr(model, "group_matcher") else {}
+    matrices = {n: p for n, p in model.named_parameters() if p.ndim > 1 and depths.get(n) != 0}
+    return {name: p.detach().float().square().mean().sqrt().item() for name, p in matrices.items()}
 
 
 def group_by_rate(model: nn.Module, decay: float | None, sizes: Mapping[str, float] | None) -> list[dict[str, Any]]:
     """Trained parameters for an optimiser, in groups of one factor on the learning rate.
 
     With sizes, a matrix has a rate in proportion to its own, at most the optimiser's; what has no size of its own
-    (biases, scales, adapters, matrices of zeros) is scaled as the mean of all. A step of Adam moves a weight by about
-    the rate, however small the weight: what nudges one model carries another away. Relative steps are those of LARS
-    (You et al., 2017) and Adafactor (Shazeer and Stern, 2018).
+    (the stem, biases, scales, adapters, matrices of zeros) is scaled as the mean of all. A step of Adam moves a weight
+    by about the rate, however small the weight: what nudges one model carries another away. Relative steps are those
+    of LARS (You et al., 2017) and Adafactor (Shazeer and Stern, 2018).
 
     Args:
         model: A backbone.

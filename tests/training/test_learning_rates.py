@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ConstantLR
 
-from srt_distill.backbone import hash_weights, measure_weights
+from srt_distill.backbone import group_by_rate, hash_weights, load_backbone, measure_weights
 from srt_distill.training.settings import TrainableOptions
 from tests.training.distilling import loader, ready
 
@@ -50,18 +50,27 @@ def test_small_weights_move_slower_in_proportion_and_large_ones_no_faster(rates,
         return change
 
     matrices = {name: 0.01 for name in measure_weights(ready(make_module()).student)}
-    usual = statistics.fmean((matrices | {"blocks.0.attn.qkv.weight": 0.04, "blocks.1.attn.proj.weight": 0.0}).values())
-    found = rates(make(large=0.04), relative_rates=True)
-    assert found["blocks.0.attn.qkv.weight"] == pytest.approx(3e-3 * 0.04 / 0.05)
-    assert found["blocks.1.mlp.fc1.weight"] == found["pos_embed"] == pytest.approx(3e-3 * 0.01 / 0.05)
-    for without_size in ("blocks.0.norm1.weight", "blocks.0.attn.qkv.bias", "blocks.1.attn.proj.weight"):
-        assert found[without_size] == pytest.approx(3e-3 * usual / 0.05)
+    usual = statistics.fmean((matrices | {"blocks.0.attn.qkv.weight": 0.03, "blocks.1.attn.proj.weight": 0.0}).values())
+    found = rates(make(large=0.03), relative_rates=True)
+    assert found["blocks.0.attn.qkv.weight"] == pytest.approx(3e-3 * 0.03 / 0.04)
+    assert found["blocks.1.mlp.fc1.weight"] == pytest.approx(3e-3 * 0.01 / 0.04)
+    stem = ("pos_embed", "cls_token", "patch_embed.proj.weight")
+    for without_size in (*stem, "blocks.0.norm1.weight", "blocks.0.attn.qkv.bias", "blocks.1.attn.proj.weight"):
+        assert found[without_size] == pytest.approx(3e-3 * usual / 0.04)
 
     large = rates(make(small=0.06, large=1.0), relative_rates=True)
     assert large == rates(make(small=0.06, large=1.0)) and set(large.values()) == {3e-3}
-    both = rates(make(large=0.04), relative_rates=True, layer_decay=0.5)
-    decayed = rates(make(large=0.04), layer_decay=0.5)
+    both = rates(make(large=0.03), relative_rates=True, layer_decay=0.5)
+    decayed = rates(make(large=0.03), layer_decay=0.5)
     assert both == {name: pytest.approx(rate * decayed[name] / 3e-3) for name, rate in found.items()}
+
+
+def test_deit_tiny_which_rates_were_tried_on_moves_at_the_rate_itself(shared_data):
+    weights = shared_data / "weights" / "deit_tiny_patch16_224.safetensors"
+    model = load_backbone("deit_tiny_patch16_224", weights=weights)
+    plain, relative = group_by_rate(model, None, None), group_by_rate(model, None, measure_weights(model))
+    assert [group["lr_scale"] for group in relative] == [1.0]
+    assert [id(p) for group in relative for p in group["params"]] == [id(p) for group in plain for p in group["params"]]
 
 
 def test_adapters_have_no_size_of_their_own_and_take_the_mean_of_all(rates):
@@ -73,7 +82,7 @@ def test_adapters_have_no_size_of_their_own_and_take_the_mean_of_all(rates):
 
     found = rates(fill, relative_rates=True, trainable=TrainableOptions("lora"))
     assert found and all(".lora_" in name for name in found)
-    assert all(rate == pytest.approx(3e-3 * 0.02 / 0.05) for rate in found.values())
+    assert all(rate == pytest.approx(3e-3 * 0.02 / 0.04) for rate in found.values())
 
 
 def test_a_resumed_run_has_the_rates_that_it_began_with(make_module, make_trainer, tmp_path):
